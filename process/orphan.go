@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package process
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// orphanReaper reaps the zombies that re-parent to this process and that
+// nobody owns.
+type orphanReaper struct {
+	s       *Supervisor
+	hint    chan os.Signal // SIGCHLD, or nil from look; capacity 1: hints coalesce
+	stop    chan struct{}
+	once    sync.Once
+	stopped sync.WaitGroup
+}
+
+// ReapOrphans makes this process a child subreaper (PR_SET_CHILD_SUBREAPER,
+// prctl(2)) and reaps zombies that nobody owns from now on. No other code of
+// the program may then wait for children, os/exec included. It is called once.
+func (s *Supervisor) ReapOrphans() error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become a child subreaper: %w", err)
+	}
+	r := &orphanReaper{s: s, hint: make(chan os.Signal, 1), stop: make(chan struct{})}
+	signal.Notify(r.hint, unix.SIGCHLD)
+	s.mu.Lock()
+	s.orphans = r
+	s.mu.Unlock()
+	r.stopped.Add(1)
+	go r.run()
+	return nil
+}
+
+// look asks for a sweep without waiting for it.
+func (r *orphanReaper) look() {
+	select {
+	case r.hint <- nil:
+	default: // one is pending already
+	}
+}
+
+func (r *orphanReaper) close() {
+	r.once.Do(func() {
+		signal.Stop(r.hint)
+		close(r.stop)
+	})
+	r.stopped.Wait()
+}
+
+func (r *orphanReaper) run() {
+	defer r.stopped.Done()
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-r.hint:
+		}
+		for r.sweep() {
+		}
+	}
+}
+
+// sweep deals with the first zombie there is; false when there is nothing to
+// do until the next hint. The kernel offers zombies in the order of the child
+// list, so one that is owned is waited for: its watcher is about to reap it.
+func (r *orphanReaper) sweep() bool {
+	info, err := waitid(unix.P_ALL, 0, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT)
+	if err != nil || info.pid == 0 {
+		return false
+	}
+	r.s.mu.Lock()
+	if p := r.s.owned[info.pid]; p != nil {
+		r.s.mu.Unlock()
+		select {
+		case <-p.done:
+			return true
+		case <-r.stop:
+			return false
+		}
+	}
+	defer r.s.mu.Unlock()
+	if r.s.holds > 0 {
+		return false // Release gives the next hint
+	}
+	// The lock keeps a Hold from being taken in between. What is a zombie
+	// now was not made by anything that a later Hold covers.
+	_, err = waitid(unix.P_PID, info.pid, unix.WEXITED|unix.WNOHANG)
+	return err == nil
+}
