@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+
+PREFIX   ?= /usr/local
+FUZZTIME ?= 20s
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+
+# no_grpc: a shim speaks ttrpc alone, and gRPC would cost it half its size and memory.
+GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags no_grpc \
+	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)'
+# Tests that drive real containers mount, unshare and fill /proc: one package at a time.
+GOTEST_E2E = go -C test/e2e test -count=1 -p 1
+
+export PATH := $(CURDIR)/bin:$(CURDIR)/.tools/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup build test test-long unit lint fuzz bench integration conformance generate check demo install clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install Debian packages and build the pinned tools into .tools/bin (root)
+	@scripts/setup test
+
+build: ## Build the shims and tools into bin/
+	@mkdir -p bin
+	$(GOBUILD) -o bin/ ./cmd/...
+
+unit: ## Run the unit tests with the race detector (root)
+	go test -race -count=1 ./...
+
+test: setup build lint unit conformance integration ## Run everything that must pass (root; what CI runs)
+
+test-long: test fuzz ## Run test, then the unit tests five times over, then the fuzzers
+	go test -race -count=5 ./...
+	$(GOTEST_E2E) -count=3 -timeout 40m ./integration/...
+
+lint: setup ## Check formatting, go vet, staticcheck and the shell scripts
+	scripts/lint/run
+
+fuzz: ## Fuzz every parser for FUZZTIME (20s) each
+	scripts/fuzz $(FUZZTIME)
+
+bench: setup build ## Compare speed and memory with containerd-shim-runc-v2 (root)
+	$(GOTEST_E2E) -timeout 30m -run '^$$' -bench . -benchtime 1x ./bench/...
+
+integration: setup build ## Drive a private containerd with its client, ctr and crictl (root)
+	$(GOTEST_E2E) -timeout 15m ./node/... ./image/... ./integration/...
+
+conformance: setup build ## Run the shim test suites against this shim and containerd-shim-runc-v2 (root)
+	$(GOTEST_E2E) -timeout 15m ./conformance/...
+
+generate: ## Run the go:generate directives (none so far)
+	go generate ./...
+
+check: build ## Quick check while working: build, go vet and unit tests, no set-up
+	go vet ./...
+	go test ./...
+
+demo: ## Set up, build, and run containers and a pod under a private containerd (root)
+	@scripts/demo
+
+install: build ## Copy bin/ to PREFIX/bin (/usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 0755 bin/* $(DESTDIR)$(PREFIX)/bin/
+
+clean: ## Remove what build made; the tools in .tools stay
+	rm -rf bin
