@@ -45,7 +45,8 @@ type CRIU struct {
 	ImagePath string
 	// WorkPath is where CRIU writes its logs (dump.log, restore.log); "" lets the runtime choose.
 	WorkPath string
-	// ParentPath is an earlier pre-dump, as a path relative to ImagePath. Ignored by restore.
+	// ParentPath is an earlier pre-dump, as a path relative to ImagePath. Checkpoint only: the
+	// image itself says it to restore.
 	ParentPath string
 	// OpenTCP allows established TCP connections.
 	OpenTCP bool
