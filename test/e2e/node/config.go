@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"berth/test/e2e/image"
+)
+
+// The runtime handlers that the node's CRI knows, by the runtime that each names.
+const (
+	PodRuntime  = "io.containerd.pod.v2"
+	RuncRuntime = "io.containerd.runc.v2"
+
+	PodHandler  = "pod"
+	RuncHandler = "runc"
+)
+
+// configTemplate is containerd's configuration; @DIR@ and the like are replaced.
+// Everything that containerd would put in a well-known place of the host is moved
+// into the node's directory, or off.
+const configTemplate = `version = 3
+root = '@DIR@/root'
+state = '@DIR@/state'
+temp = '@DIR@/tmp'
+imports = []
+disabled_plugins = [
+  'io.containerd.internal.v1.tracing',
+  'io.containerd.tracing.processor.v1.otlp',
+  'io.containerd.snapshotter.v1.blockfile',
+  'io.containerd.snapshotter.v1.erofs',
+  'io.containerd.image-verifier.v1.bindir',
+]
+
+[debug]
+level = '@LEVEL@'
+
+[grpc]
+address = '@DIR@/c.sock'
+
+[ttrpc]
+address = '@DIR@/c.sock.ttrpc'
+
+[plugins.'io.containerd.shim.v1.manager']
+socket_dir = '@DIR@/s'
+
+[plugins.'io.containerd.internal.v1.opt']
+path = '@DIR@/opt'
+
+[plugins.'io.containerd.nri.v1.nri']
+disable = true
+
+[plugins.'io.containerd.cri.v1.images']
+snapshotter = '@SNAPSHOTTER@'
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+sandbox = '@PAUSE@'
+
+[plugins.'io.containerd.cri.v1.runtime']
+restrict_oom_score_adj = true
+netns_mounts_under_state_dir = true
+disable_apparmor = true
+cdi_spec_dirs = ['@DIR@/cdi']
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+bin_dirs = ['@TOOLS@']
+conf_dir = '@DIR@/cni'
+[plugins.'io.containerd.cri.v1.runtime'.containerd]
+default_runtime_name = 'pod'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.pod]
+runtime_type = 'io.containerd.pod.v2'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.pod.options]
+Root = '@DIR@/runc'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+runtime_type = 'io.containerd.runc.v2'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+Root = '@DIR@/runc'
+`
+
+// cniTemplate gives pods an address on a bridge, which lies in the node's own
+// network namespace and goes with it.
+const cniTemplate = `{
+  "cniVersion": "1.0.0",
+  "name": "berth",
+  "plugins": [{
+    "type": "bridge", "bridge": "cni0", "isGateway": true,
+    "ipam": {"type": "host-local", "dataDir": "@DIR@/ipam", "ranges": [[{"subnet": "10.88.0.0/16"}]]}
+  }]
+}
+`
+
+// writeConfig lays out the node's directory.
+func (n *Node) writeConfig() error {
+	for _, dir := range []string{"root", "state", "tmp", "cni", "fifo", "pods", "runc", "s"} {
+		if err := os.Mkdir(filepath.Join(n.dir, dir), 0o700); err != nil {
+			return fmt.Errorf("lay out node: %w", err)
+		}
+	}
+	snapshotter, err := snapshotterFor(n.dir)
+	if err != nil {
+		return err
+	}
+	n.snapshotter = snapshotter
+	values := strings.NewReplacer(
+		"@DIR@", n.dir,
+		"@LEVEL@", n.config.logLevel(),
+		"@SNAPSHOTTER@", snapshotter,
+		"@PAUSE@", image.Pause,
+		"@TOOLS@", filepath.Join(n.checkout, ".tools", "bin"),
+	)
+	files := map[string]string{
+		"config.toml":        configTemplate,
+		"cni/berth.conflist": cniTemplate,
+		"crictl.yaml":        "runtime-endpoint: unix://@DIR@/c.sock\nimage-endpoint: unix://@DIR@/c.sock\ntimeout: 60\n",
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(n.dir, name), []byte(values.Replace(content)), 0o600); err != nil {
+			return fmt.Errorf("write configuration: %w", err)
+		}
+	}
+	return nil
+}
+
+// snapshotterFor returns overlayfs, or native where dir is itself on an overlay,
+// which the kernel does not stack a writable overlay on.
+func snapshotterFor(dir string) (string, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return "", fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	if fs.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		return "native", nil
+	}
+	return "overlayfs", nil
+}
