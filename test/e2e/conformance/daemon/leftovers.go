@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroupRoot is where this host mounts its cgroup hierarchies.
+const cgroupRoot = "/sys/fs/cgroup"
+
+// Leftovers is what of a run exists at one moment.
+type Leftovers struct {
+	Processes []int    // those with the daemon's directory or name in their command line, and those in its cgroups
+	Mounts    []string // mount points below the directory, in mount order
+	Cgroups   []string // below the daemon's parent cgroup
+	Sockets   []string // in the shims' socket directory
+}
+
+// Empty reports that nothing is left.
+func (l Leftovers) Empty() bool {
+	return len(l.Processes)+len(l.Mounts)+len(l.Cgroups)+len(l.Sockets) == 0
+}
+
+// String names everything that is left, with the command of each process.
+func (l Leftovers) String() string {
+	var b strings.Builder
+	for _, pid := range l.Processes {
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		fmt.Fprintf(&b, "process %d: %s\n", pid, bytes.ReplaceAll(comm, []byte{0}, []byte{' '}))
+	}
+	for _, list := range []struct {
+		kind  string
+		names []string
+	}{{"mount", l.Mounts}, {"cgroup", l.Cgroups}, {"socket", l.Sockets}} {
+		for _, name := range list.names {
+			fmt.Fprintf(&b, "%s: %s\n", list.kind, name)
+		}
+	}
+	return b.String()
+}
+
+// Leftovers looks at the host.
+func (d *Daemon) Leftovers() (Leftovers, error) {
+	var left Leftovers
+	pids, perr := findProcesses(d.Dir+"/", d.Name)
+	mounts, merr := findMounts(d.Dir + "/")
+	cgroups, members, cerr := findCgroups(d.Name)
+	seen := map[int]bool{}
+	for _, pid := range append(pids, members...) {
+		if !seen[pid] {
+			seen[pid] = true
+			left.Processes = append(left.Processes, pid)
+		}
+	}
+	left.Mounts, left.Cgroups = mounts, cgroups
+	sockets, serr := os.ReadDir(filepath.Join(d.Dir, "s"))
+	for _, socket := range sockets {
+		left.Sockets = append(left.Sockets, socket.Name())
+	}
+	return left, errors.Join(perr, merr, cerr, serr)
+}
+
+// findProcesses returns the processes, but for this one, with any of the words
+// in their command line. A zombie has none.
+func findProcesses(words ...string) ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil || pid == os.Getpid() || pid == os.Getppid() {
+			continue
+		}
+		cmdline, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
+		if err != nil {
+			continue // it has just gone
+		}
+		for _, word := range words {
+			if bytes.Contains(cmdline, []byte(word)) {
+				pids = append(pids, pid)
+				break
+			}
+		}
+	}
+	return pids, nil
+}
+
+func findMounts(prefix string) ([]string, error) {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	var mounts []string
+	for line := range strings.Lines(string(table)) {
+		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], prefix) {
+			mounts = append(mounts, fields[4])
+		}
+	}
+	return mounts, nil
+}
+
+// findCgroups returns the cgroups below the parent named, in every hierarchy,
+// deepest first, and the processes in them. The parent itself is not among them:
+// runtimes make it and do not remove it.
+func findCgroups(parent string) (cgroups []string, members []int, err error) {
+	for _, root := range cgroupParents(parent) {
+		walk := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err != nil || !entry.IsDir() || path == root {
+				return err
+			}
+			cgroups = append([]string{path}, cgroups...)
+			procs, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+			if err != nil {
+				return nil // it has just gone
+			}
+			for _, field := range bytes.Fields(procs) {
+				if pid, err := strconv.Atoi(string(field)); err == nil {
+					members = append(members, pid)
+				}
+			}
+			return nil
+		})
+		err = errors.Join(err, walk)
+	}
+	return cgroups, members, err
+}
+
+// cgroupParents returns the parent's directory in every hierarchy that has one.
+func cgroupParents(parent string) []string {
+	found, _ := filepath.Glob(filepath.Join(cgroupRoot, "*", parent)) // the pattern is well formed
+	if _, err := os.Stat(filepath.Join(cgroupRoot, parent)); err == nil {
+		found = append(found, filepath.Join(cgroupRoot, parent))
+	}
+	return found
+}
+
+func removeCgroups(parent string) error {
+	cgroups, _, err := findCgroups(parent)
+	errs := []error{err}
+	for _, path := range append(cgroups, cgroupParents(parent)...) {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// awaitGone waits until a process that was killed is dead.
+func awaitGone(pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("watch %d: %w", pid, err)
+	}
+	defer unix.Close(fd)
+	const patienceMS = 10_000 // a killed process that is not in an uninterruptible sleep dies in far less
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, patienceMS)
+	if err == nil && n == 0 {
+		return fmt.Errorf("process %d did not die when it was killed", pid)
+	}
+	return err
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package suite
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"berth/test/e2e/conformance/daemon"
+)
+
+// deadline is for a whole test: far more than any needs, so that only a hang
+// meets it.
+const deadline = 60 * time.Second
+
+// host is one test's daemon and its deadline.
+type host struct {
+	*daemon.Daemon
+	t   *testing.T
+	ctx context.Context
+}
+
+// newHost makes a daemon over the real runtime. The test fails if something is
+// left when it ends.
+func newHost(t *testing.T) *host { return newHostWith(t, *runtimeFlag) }
+
+func newHostWith(t *testing.T, runtime string) *host {
+	t.Helper()
+	if *shimFlag == "" {
+		t.Skip("no -shim given: run by the conformance command")
+	}
+	dir, err := os.MkdirTemp("", "bc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := daemon.New(daemon.Config{Shim: *shimFlag, Runtime: runtime, Payload: *payloadFlag, Dir: dir, Name: "berth-" + token(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	h := &host{Daemon: d, t: t, ctx: ctx}
+	t.Cleanup(func() {
+		defer cancel()
+		if left := h.settle(); !left.Empty() {
+			t.Errorf("left behind:\n%s", left)
+		}
+		if err := d.Close(); err != nil {
+			t.Errorf("clean up: %v", err)
+		}
+	})
+	return h
+}
+
+// settle looks for leftovers until there are none; a shim's exit follows its
+// answer to Shutdown, so the first look may be too early. After a failure one
+// look is enough.
+func (h *host) settle() daemon.Leftovers {
+	patience := time.NewTimer(5 * time.Second)
+	defer patience.Stop()
+	if h.t.Failed() {
+		patience.Reset(0)
+	}
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		left, err := h.Leftovers()
+		if err != nil {
+			h.t.Errorf("look for leftovers: %v", err)
+		}
+		if left.Empty() {
+			return left
+		}
+		select {
+		case <-again.C:
+		case <-patience.C:
+			return left
+		}
+	}
+}
+
+func token(t *testing.T) string {
+	var b [4]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(b[:])
+}
+
+// gate makes a FIFO and returns the path that containers see.
+func (h *host) gate(name string) string {
+	h.t.Helper()
+	if _, err := h.Gate(name); err != nil {
+		h.t.Fatal(err)
+	}
+	return "/share/" + name
+}
+
+// open waits until the container has the other end of a gate open: flag is
+// os.O_WRONLY to let a "gate" go, os.O_RDONLY to learn that a "ready" is there.
+func (h *host) open(name string, flag int) {
+	h.t.Helper()
+	done := make(chan error, 1)
+	path := h.Dir + "/share/" + name
+	go func() {
+		f, err := os.OpenFile(path, flag, 0)
+		if err == nil {
+			err = f.Close()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			h.t.Fatalf("open gate: %v", err)
+		}
+	case <-h.ctx.Done():
+		// Both ends at once, to end the goroutine above.
+		if f, err := os.OpenFile(path, os.O_RDWR, 0); err == nil {
+			<-done
+			f.Close()
+		}
+		h.t.Fatalf("nobody opened gate %s", name)
+	}
+}
+
+func ids(prefix string, n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("%s%02d", prefix, i)
+	}
+	return all
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package suite
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/containerd/typeurl/v2"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Flags can only be declared before the testing package parses them.
+var (
+	shimFlag    = flag.String("shim", "", "path of the shim binary to test")
+	runtimeFlag = flag.String("runtime", "", "path of the OCI runtime")
+	fakeFlag    = flag.String("fakeoci", "", "path of the fake OCI runtime")
+	payloadFlag = flag.String("payload", "", "path of the program that containers run")
+	longFlag    = flag.Bool("long", false, "also run what takes minutes")
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	typeurl.Register(&specs.Process{}, "types.containerd.io", "opencontainers/runtime-spec",
+		fmt.Sprint(specs.VersionMajor), "Process")
+	os.Exit(m.Run())
+}
