@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"berth/configs"
+	"berth/process"
+	"berth/process/cgroup"
+)
+
+// recordName is the file in the bundle that a later process reads to finish
+// what this one began.
+const recordName = "berth.json"
+
+// maxRecord bounds what is read back, in bytes. A record is about 1 KiB.
+const maxRecord = 1 << 20
+
+// record is what `shim delete` must know of a container, in a process that
+// did not make it. It is written before the runtime is asked for anything,
+// and again as each fact becomes known.
+type record struct {
+	ID        string          `json:"id"`
+	Namespace string          `json:"namespace"`
+	Runtime   configs.Runtime `json:"runtime"`
+	// Pid and StartTime (field 22 of /proc/PID/stat, in clock ticks since
+	// boot) name the init; a reused pid has another start time.
+	Pid       int              `json:"pid,omitempty"`
+	StartTime uint64           `json:"start_time,omitempty"`
+	Cgroup    *cgroup.Location `json:"cgroup,omitempty"`
+	// Exit is how the init ended, once it has.
+	Exit *exitRecord `json:"exit,omitempty"`
+	// Clean is set once nothing of the container is left.
+	Clean bool `json:"clean,omitempty"`
+}
+
+type exitRecord struct {
+	Status int       `json:"status"`
+	At     time.Time `json:"at"`
+	Known  bool      `json:"known"`
+}
+
+func newExitRecord(e process.Exit) *exitRecord {
+	return &exitRecord{Status: e.Status, At: e.At, Known: e.Known}
+}
+
+func (e *exitRecord) exit() process.Exit {
+	return process.Exit{Status: e.Status, At: e.At, Known: e.Known}
+}
+
+// write replaces the record in the bundle in one step, so that a reader finds
+// the old one or the new one. It is not synced: what it guards against is the
+// death of the shim, and nothing of the container outlives that of the host.
+func (r *record) write(bundle string) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(bundle, "."+recordName+"-*")
+	if err != nil {
+		return fmt.Errorf("write the container's record: %w", err)
+	}
+	_, err = tmp.Write(data)
+	err = errors.Join(err, tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), filepath.Join(bundle, recordName))
+	}
+	if err != nil {
+		_ = os.Remove(tmp.Name())
+		return fmt.Errorf("write the container's record: %w", err)
+	}
+	return nil
+}
+
+// readRecord returns fs.ErrNotExist where no container was begun in bundle.
+func readRecord(bundle string) (*record, error) {
+	data, err := os.ReadFile(filepath.Join(bundle, recordName))
+	if err != nil {
+		return nil, err
+	}
+	return parseRecord(data)
+}
+
+func parseRecord(data []byte) (*record, error) {
+	if len(data) > maxRecord {
+		return nil, fmt.Errorf("%s has %d bytes; a record has at most %d", recordName, len(data), maxRecord)
+	}
+	r := new(record)
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("read %s: %w", recordName, err)
+	}
+	if r.Pid < 0 {
+		return nil, fmt.Errorf("read %s: pid %d is negative", recordName, r.Pid)
+	}
+	return r, nil
+}
+
+// startTime reads when a process started, from field 22 of its stat file
+// (proc_pid_stat(5)). The second field may hold blanks and parentheses.
+func startTime(pid int) (uint64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, ok := strings.Cut(string(data[max(0, strings.LastIndexByte(string(data), ')')):]), ") ")
+	if !ok {
+		return 0, fs.ErrInvalid
+	}
+	fields := strings.Fields(rest) // fields[0] is field 3
+	if len(fields) < 20 {
+		return 0, fs.ErrInvalid
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"berth/configs"
+	"berth/hooks"
+	"berth/process"
+	"berth/process/cgroup"
+)
+
+// lockName is the file in the bundle that cleanups of one container lock.
+const lockName = "berth.lock"
+
+// CleanupRequest asks for the removal of a container whose shim is gone.
+type CleanupRequest struct {
+	ID     string
+	Bundle string
+	// Runtime gives the runtime for the options that the container had.
+	Runtime func(configs.Runtime) (Runtime, error)
+	Hooks   hooks.Chain
+}
+
+// Cleanup kills and removes whatever is left of a container that another
+// process made, and returns how its init ended: as recorded, or as killed now.
+// It may be called at any time, again, and from several processes at once. A
+// container that its shim deleted properly costs one read.
+func Cleanup(ctx context.Context, r CleanupRequest) (Deleted, error) {
+	unlock, err := lockBundle(ctx, r.Bundle)
+	if errors.Is(err, fs.ErrNotExist) { // no bundle: nothing was ever made, or all of it has gone
+		return Deleted{Exit: killedNow()}, nil
+	}
+	if err != nil {
+		return Deleted{}, err
+	}
+	defer unlock()
+	rec, err := readRecord(r.Bundle)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Deleted{Exit: killedNow()}, unmountRootfs(r.Bundle)
+	}
+	if err != nil {
+		return Deleted{}, err
+	}
+	if !rec.Clean {
+		if err := rec.cleanUp(ctx, r); err != nil {
+			return Deleted{}, err
+		}
+	}
+	return Deleted{Pid: rec.Pid, Exit: rec.Exit.exit()}, nil
+}
+
+// cleanUp does the work and puts it on record. Every step may be done again.
+func (rec *record) cleanUp(ctx context.Context, r CleanupRequest) error {
+	if err := rec.killAll(ctx); err != nil {
+		return err
+	}
+	rt, err := r.Runtime(rec.Runtime)
+	if err != nil {
+		return err
+	}
+	if err := ignoreNotFound(rt.Delete(ctx, rec.ID, true)); err != nil {
+		return err
+	}
+	if rec.Cgroup != nil {
+		if cg, err := cgroup.Load(*rec.Cgroup); err == nil {
+			err = errors.Join(cg.Remove(ctx), cg.Close())
+			if err != nil {
+				return fmt.Errorf("remove the cgroup: %w", err)
+			}
+		}
+	}
+	if err := errors.Join(unmountRootfs(r.Bundle), r.Hooks.Delete(ctx, rec.ID)); err != nil {
+		return err
+	}
+	if rec.Exit == nil {
+		rec.Exit = newExitRecord(killedNow())
+	}
+	rec.Clean = true
+	return rec.write(r.Bundle)
+}
+
+// killAll kills the init, if it is still the one that was recorded, and all
+// that its cgroup holds.
+func (rec *record) killAll(ctx context.Context) error {
+	if rec.Pid > 0 {
+		if err := killProcess(ctx, rec.Pid, rec.StartTime); err != nil {
+			return err
+		}
+	}
+	if rec.Cgroup == nil {
+		return nil
+	}
+	cg, err := cgroup.Load(*rec.Cgroup)
+	if err != nil {
+		return nil // removed already
+	}
+	return errors.Join(cg.Kill(ctx), cg.Close())
+}
+
+// killProcess kills a process of another parent. The pidfd is opened before the start time is compared, so that no other process
+// can be hit.
+func killProcess(ctx context.Context, pid int, started uint64) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open pidfd of process %d: %w", pid, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if now, err := startTime(pid); err != nil || now != started {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill process %d: %w", pid, err)
+	}
+	return nil
+}
+
+// lockBundle keeps cleanups of one container from running into each other.
+func lockBundle(ctx context.Context, bundle string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(bundle, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	// flock(2) cannot be interrupted by ctx; the other holder is a cleanup
+	// too, and bounded like this one.
+	locked := make(chan error, 1)
+	go func() { locked <- unix.Flock(int(f.Fd()), unix.LOCK_EX) }()
+	select {
+	case err = <-locked:
+	case <-ctx.Done():
+		err = fmt.Errorf("another cleanup of %s is under way: %w", bundle, ctx.Err())
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+func killedNow() process.Exit { return process.Exit{Status: killed, At: time.Now()} }

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"berth/hooks"
+	"berth/process"
+	"berth/process/cgroup"
+	"berth/process/oci"
+)
+
+const (
+	// createTimeout bounds a create whose caller set no deadline. Hooks of the
+	// spec run inside it; kubelet gives up after 2 minutes (runtimeRequestTimeout).
+	createTimeout = 5 * time.Minute
+	// undoTimeout bounds the removal of what a failed create made.
+	undoTimeout = 30 * time.Second
+)
+
+// undo is what has to be taken back, in reverse, if a construction fails.
+type undo []func(context.Context) error
+
+func (u *undo) add(f func(context.Context) error) { *u = append(*u, f) }
+
+// onError runs the steps if *err is set, and joins their errors to it.
+func (u *undo) onError(ctx context.Context, err *error) {
+	if *err == nil {
+		return
+	}
+	ctx, cancel := bounded(ctx, undoTimeout)
+	defer cancel()
+	for _, f := range slices.Backward(*u) {
+		*err = errors.Join(*err, f(ctx))
+	}
+}
+
+// create does all of a create that can fail. The caller's ctx cuts it short;
+// what was made by then is undone.
+func (c *Container) create(ctx context.Context) (retErr error) {
+	var u undo
+	defer u.onError(ctx, &retErr)
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+
+	if err := c.prepare(ctx, &u); err != nil {
+		return err
+	}
+	if c.req.Checkpoint != "" {
+		if _, err := os.Stat(c.req.Checkpoint); err != nil {
+			return fmt.Errorf("checkpoint to restore from: %w: %w", err, errdefs.ErrInvalidArgument)
+		}
+		return nil
+	}
+	init, err := c.rt.Create(ctx, c.runtimeRequest())
+	if err != nil {
+		return err
+	}
+	u.add(func(ctx context.Context) error { return ignoreNotFound(c.rt.Delete(ctx, c.req.ID, true)) })
+	u.add(func(context.Context) error { return ignoreNotFound(init.Signal(unix.SIGKILL)) })
+	if err := c.init.streams.Attach(ctx); err != nil {
+		return err
+	}
+	if err := c.adopt(init); err != nil {
+		return err
+	}
+	// A caller that has gone will not learn of the container.
+	return ctx.Err()
+}
+
+// prepare does what comes before the runtime: hooks, record, root file
+// system, streams.
+func (c *Container) prepare(ctx context.Context, u *undo) error {
+	id, bundle := c.req.ID, c.req.Bundle
+	var err error
+	if c.rt, err = c.pod.cfg.Runtime(c.req.Options); err != nil {
+		return err
+	}
+	spec, err := hooks.LoadSpec(bundle, id)
+	if err != nil {
+		return err
+	}
+	if err := c.pod.cfg.Hooks.Create(ctx, spec); err != nil {
+		return err
+	}
+	u.add(func(ctx context.Context) error { return c.pod.cfg.Hooks.Delete(ctx, id) })
+
+	if err := c.updateRecord(func(*record) {}); err != nil {
+		return err
+	}
+	u.add(func(context.Context) error {
+		return os.Remove(filepath.Join(bundle, recordName))
+	})
+	if err := mountRootfs(c.pod.cfg.Supervisor, bundle, c.req.Rootfs); err != nil {
+		return err
+	}
+	u.add(func(context.Context) error { return unmountRootfs(bundle) })
+
+	if c.init.streams, err = c.openStreams(ctx, c.req.Stdio); err != nil {
+		return err
+	}
+	u.add(func(context.Context) error { return c.init.streams.Close() })
+	return nil
+}
+
+func (c *Container) openStreams(ctx context.Context, stdio process.Stdio) (*process.Streams, error) {
+	return process.OpenStreams(ctx, process.StreamsConfig{
+		ID: c.req.ID, Namespace: c.pod.cfg.Namespace, Stdio: stdio,
+		UID: int(c.req.Options.IOUID), GID: int(c.req.Options.IOGID),
+		Supervisor: c.pod.cfg.Supervisor, RunDir: c.pod.cfg.RunDir,
+	})
+}
+
+func (c *Container) runtimeRequest() *oci.CreateRequest {
+	r := &oci.CreateRequest{
+		ID: c.req.ID, Bundle: c.req.Bundle, Streams: c.init.streams,
+		NoPivotRoot: c.req.Options.NoPivotRoot, NoNewKeyring: c.req.Options.NoNewKeyring,
+	}
+	if c.req.Checkpoint != "" {
+		r.Restore = &oci.RestoreRequest{CRIU: oci.CRIU{
+			ImagePath: c.req.Checkpoint,
+			WorkPath:  c.criuWorkPath(),
+			ShellJob:  c.req.Stdio.Terminal,
+		}}
+	}
+	return r
+}
+
+// criuWorkPath is where CRIU leaves its logs: as configured, or in the bundle.
+func (c *Container) criuWorkPath() string {
+	if p := c.req.Options.CriuWorkPath; p != "" {
+		return p
+	}
+	return filepath.Join(c.req.Bundle, "work")
+}
+
+// adopt takes note of a new init. An init that died already may have taken
+// its cgroup's name with it; the container is then one without statistics.
+func (c *Container) adopt(init *process.Process) error {
+	cg, err := cgroup.Open(init.Pid())
+	if err == nil {
+		c.cgroup.Store(cg)
+	} else {
+		c.warn(err, "no cgroup: no statistics and no OOM events")
+	}
+	started, _ := startTime(init.Pid()) // 0 for one that is gone: matches nothing
+	c.mu.Lock()
+	c.init.os = init
+	c.mu.Unlock()
+	return c.updateRecord(func(r *record) {
+		r.Pid, r.StartTime = init.Pid(), started
+		if cg != nil {
+			l := cg.Location()
+			r.Cgroup = &l
+		}
+	})
+}
+
+// announce tells of the container, starts watching its init if there is one,
+// and returns the init's pid.
+func (c *Container) announce() int {
+	c.mu.Lock()
+	pid := c.init.pid()
+	c.queueLocked(Event{Kind: TaskCreate, Pid: pid, Create: c.req})
+	c.mu.Unlock()
+	c.flush()
+	if pid != 0 {
+		c.watchInit()
+	}
+	return pid
+}
+
+// watchInit starts the watchers of the init and of its OOM kills.
+func (c *Container) watchInit() {
+	if cg := c.cgroup.Load(); cg != nil {
+		watch, err := cg.WatchOOM(c.noteOOM)
+		c.warn(err, "OOM kills are told only when they end the init or an exec")
+		c.oom = watch
+	}
+	c.pod.work.Add(1)
+	go c.superviseInit()
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/containerd/errdefs"
+
+	"berth/configs"
+	"berth/hooks"
+	"berth/process"
+)
+
+// Config is what a pod is made of.
+type Config struct {
+	// Namespace is containerd's, not the kernel's.
+	Namespace string
+	// Supervisor owns every process of the pod.
+	Supervisor *process.Supervisor
+	// Runtime gives the runtime for a container's options.
+	Runtime func(configs.Runtime) (Runtime, error)
+	// Hooks edit each container's spec.
+	Hooks hooks.Chain
+	// Sink takes all events.
+	Sink Sink
+	// RunDir is a private directory with a short path, for sockets.
+	RunDir string
+}
+
+// Pod is a group of containers under one shim.
+type Pod struct {
+	cfg  Config
+	life context.Context // ends when the pod is closed
+	end  context.CancelFunc
+	work sync.WaitGroup // watchers
+
+	mu         sync.Mutex
+	containers map[string]*Container // nil while a container is being created
+}
+
+// New returns an empty pod.
+func New(cfg Config) *Pod {
+	life, end := context.WithCancel(context.Background())
+	return &Pod{cfg: cfg, life: life, end: end, containers: make(map[string]*Container)}
+}
+
+// Create makes a container and returns the pid of its init, 0 where that comes
+// with Start (restore). On an error nothing of it is left. The id is taken
+// from the first moment, so that a second Create is refused and the pod is
+// not idle in between.
+func (p *Pod) Create(ctx context.Context, r *CreateRequest) (pid int, retErr error) {
+	if err := hooks.ValidID(r.ID); err != nil {
+		return 0, err
+	}
+	if err := p.reserve(r.ID); err != nil {
+		return 0, err
+	}
+	c := newContainer(p, r)
+	if err := c.create(ctx); err != nil {
+		p.remove(r.ID)
+		return 0, err
+	}
+	p.mu.Lock()
+	p.containers[r.ID] = c
+	p.mu.Unlock()
+	return c.announce(), nil
+}
+
+func (p *Pod) reserve(id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.life.Err() != nil {
+		return fmt.Errorf("the pod is shutting down: %w", errdefs.ErrUnavailable)
+	}
+	if _, ok := p.containers[id]; ok {
+		return fmt.Errorf("container %q exists: %w", id, errdefs.ErrAlreadyExists)
+	}
+	p.containers[id] = nil
+	return nil
+}
+
+func (p *Pod) remove(id string) {
+	p.mu.Lock()
+	delete(p.containers, id)
+	p.mu.Unlock()
+}
+
+// Container returns a container that was created and not yet deleted.
+func (p *Pod) Container(id string) (*Container, error) {
+	p.mu.Lock()
+	c := p.containers[id]
+	p.mu.Unlock()
+	if c == nil {
+		return nil, fmt.Errorf("container %q: %w", id, errdefs.ErrNotFound)
+	}
+	return c, nil
+}
+
+// CloseIdle closes the pod to new containers if it has none, not even one
+// that is being created, and says whether it did.
+func (p *Pod) CloseIdle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.containers) > 0 {
+		return false
+	}
+	p.end()
+	return true
+}
+
+// Close stops watching. Containers that still run are left to `shim delete`.
+func (p *Pod) Close() error {
+	p.end()
+	p.work.Wait()
+	p.mu.Lock()
+	left := len(p.containers)
+	p.mu.Unlock()
+	if left > 0 {
+		return errors.New("the pod was closed with containers in it")
+	}
+	return nil
+}

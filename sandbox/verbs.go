@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"berth/process"
+	"berth/process/oci"
+)
+
+const (
+	// verbTimeout bounds pause, resume and update, which are writes to a few
+	// files of the kernel's and take milliseconds.
+	verbTimeout = time.Minute
+	// checkpointTimeout bounds a checkpoint, which writes all of a container's
+	// memory to disk.
+	checkpointTimeout = 10 * time.Minute
+)
+
+// Pause freezes all processes of the container.
+func (c *Container) Pause(ctx context.Context) error {
+	return c.change(ctx, verbPause, Event{Kind: TaskPaused}, c.rt.Pause)
+}
+
+// Resume thaws them.
+func (c *Container) Resume(ctx context.Context) error {
+	return c.change(ctx, verbResume, Event{Kind: TaskResumed}, c.rt.Resume)
+}
+
+// change runs a verb of the runtime that leads to another state.
+func (c *Container) change(ctx context.Context, v verb, e Event, do func(context.Context, string) error) error {
+	return c.inState(ctx, v, verbTimeout, func(ctx context.Context) error {
+		if err := do(ctx, c.req.ID); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		to, err := c.init.state.next(v)
+		if err == nil { // else it has exited meanwhile
+			c.init.state = to
+			c.queueLocked(e)
+		}
+		c.mu.Unlock()
+		c.flush()
+		return err
+	})
+}
+
+// inState runs a slow call, alone in its container, if the state allows v.
+// Once begun it is finished, even if the caller has gone.
+func (c *Container) inState(ctx context.Context, v verb, limit time.Duration, do func(context.Context) error) error {
+	if err := c.gate.enter(ctx); err != nil {
+		return err
+	}
+	defer c.gate.leave()
+	c.mu.Lock()
+	_, err := c.init.state.next(v)
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := bounded(ctx, limit)
+	defer cancel()
+	return do(ctx)
+}
+
+// Update changes the container's resources, an OCI LinuxResources as JSON.
+func (c *Container) Update(ctx context.Context, resources []byte) error {
+	return c.inState(ctx, verbUpdate, verbTimeout, func(ctx context.Context) error {
+		return c.rt.Update(ctx, c.req.ID, resources)
+	})
+}
+
+// Checkpoint writes the container's state to r.ImagePath. r.ID is ignored.
+func (c *Container) Checkpoint(ctx context.Context, r oci.CheckpointRequest) error {
+	rt, ok := c.rt.(Checkpointer)
+	if !ok {
+		return fmt.Errorf("this runtime cannot checkpoint: %w", errdefs.ErrNotImplemented)
+	}
+	r.ID = c.req.ID
+	if r.WorkPath == "" {
+		r.WorkPath = c.criuWorkPath()
+	}
+	if err := os.MkdirAll(r.WorkPath, 0o711); err != nil {
+		return fmt.Errorf("make the directory for CRIU's logs: %w", err)
+	}
+	return c.inState(ctx, verbCheckpoint, checkpointTimeout, func(ctx context.Context) error {
+		if err := rt.Checkpoint(ctx, &r); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		c.queueLocked(Event{Kind: TaskCheckpointed, Checkpoint: r.ImagePath})
+		c.mu.Unlock()
+		c.flush()
+		return nil
+	})
+}
+
+// Kill sends a signal to a process, or with all to every process of the
+// container. It passes no gate and calls no runtime, so that it works
+// whatever hangs. To a process that has exited, SIGKILL and SIGTERM are no
+// error, as for every containerd shim; other signals are errdefs.ErrNotFound.
+func (c *Container) Kill(ctx context.Context, exec string, sig unix.Signal, all bool) error {
+	c.mu.Lock()
+	p, err := c.procLocked(exec)
+	if err != nil {
+		c.mu.Unlock()
+		return err
+	}
+	state, os, frozen := p.state, p.os, c.init.state == Paused
+	c.mu.Unlock()
+	cg := c.cgroup.Load()
+	switch {
+	case state == Stopped && (sig == unix.SIGKILL || sig == unix.SIGTERM):
+		return nil
+	case state == Stopped:
+		return fmt.Errorf("process already finished: %w", errdefs.ErrNotFound)
+	case os == nil:
+		return fmt.Errorf("the process was not started yet: %w", errdefs.ErrFailedPrecondition)
+	case all && exec == "" && cg != nil && sig == unix.SIGKILL:
+		return errors.Join(ignoreNotFound(os.Signal(sig)), cg.Kill(ctx))
+	case all && exec == "" && cg != nil:
+		return c.signalAll(sig)
+	}
+	if err := os.Signal(sig); err != nil {
+		return err
+	}
+	if frozen && sig == unix.SIGKILL && cg != nil {
+		return cg.Thaw() // a frozen process dies only when it thaws (cgroup v1)
+	}
+	return nil
+}
+
+// signalAll sends a signal to every process that is in the cgroup now.
+func (c *Container) signalAll(sig unix.Signal) error {
+	pids, err := c.cgroup.Load().Pids()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, pid := range pids {
+		if err := unix.Kill(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+			errs = append(errs, fmt.Errorf("send signal %d to process %d: %w", sig, pid, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Pid is a process in a container.
+type Pid struct {
+	Pid  int
+	Exec string // the exec that it is the process of, if any
+}
+
+// Pids lists the container's processes, as the kernel knows them.
+func (c *Container) Pids() ([]Pid, error) {
+	cg := c.cgroup.Load()
+	c.mu.Lock()
+	execs := make(map[int]string, len(c.execs))
+	for id, e := range c.execs {
+		if e.os != nil && e.state != Stopped {
+			execs[e.pid()] = id
+		}
+	}
+	init, stopped := c.init.pid(), c.init.state == Stopped
+	c.mu.Unlock()
+	switch {
+	case stopped:
+		return nil, nil
+	case cg == nil && init == 0:
+		return nil, nil
+	case cg == nil:
+		return []Pid{{Pid: init}}, nil
+	}
+	pids, err := cg.Pids()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Pid, 0, len(pids))
+	for _, pid := range pids {
+		out = append(out, Pid{Pid: pid, Exec: execs[pid]})
+	}
+	return out, nil
+}
+
+// Stats appends the container's metrics, encoded as the message that typeURL
+// names, to dst.
+func (c *Container) Stats(dst []byte) (encoded []byte, typeURL string, err error) {
+	cg := c.cgroup.Load()
+	if cg == nil {
+		return nil, "", fmt.Errorf("container %q has no cgroup: %w", c.req.ID, errdefs.ErrNotFound)
+	}
+	return cg.Stats(dst)
+}
+
+// Resize sets the size of a process's terminal, in characters.
+func (c *Container) Resize(exec string, width, height uint16) error {
+	streams, err := c.streams(exec)
+	if err != nil {
+		return err
+	}
+	return streams.Resize(width, height)
+}
+
+// CloseStdin has a process's stdin end once all that was sent is delivered.
+func (c *Container) CloseStdin(exec string) error {
+	streams, err := c.streams(exec)
+	if err != nil {
+		return err
+	}
+	return streams.CloseStdin()
+}
+
+func (c *Container) streams(exec string) (*process.Streams, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, err := c.procLocked(exec)
+	if err != nil {
+		return nil, err
+	}
+	if p.streams == nil {
+		return nil, fmt.Errorf("the process was not started yet: %w", errdefs.ErrFailedPrecondition)
+	}
+	return p.streams, nil
+}
