@@ -17,6 +17,7 @@ require (
 )
 
 require (
+	berth v0.0.0-00010101000000-000000000000
 	github.com/Microsoft/go-winio v0.6.3-0.20251027160822-ad3df93bed29 // indirect
 	github.com/Microsoft/hcsshim v0.15.0-rc.4 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect

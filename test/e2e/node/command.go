@@ -4,11 +4,10 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
-
-	"fmt"
 )
 
 // env is the environment of the node's programs. TMPDIR names the node's directory,
@@ -17,6 +16,8 @@ func (n *Node) env() []string {
 	return append(environ(n.checkout, filepath.Join(n.dir, "tmp")),
 		"CONTAINERD_ADDRESS="+n.Address(),
 		"CONTAINERD_NAMESPACE="+n.id,
+		// ctr would say on every call that cgroup v1 is deprecated.
+		"CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1",
 		"CRI_CONFIG_FILE="+filepath.Join(n.dir, "crictl.yaml"),
 	)
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -170,7 +171,7 @@ func (n *Node) end(signal syscall.Signal) error {
 	return errors.Join(errs...)
 }
 
-// LogTail is the end of containerd's log.
+// LogTail is the last lines of containerd's log.
 func (n *Node) LogTail() string {
 	if n.log == nil {
 		return ""
@@ -186,8 +187,11 @@ type logFile struct {
 	last []byte
 }
 
-// logTailSize is how much of the log a failure shows.
-const logTailSize = 8 << 10
+// A failure shows so many lines of the log; so much of it is kept for that.
+const (
+	logTailLines = 30
+	logTailSize  = 32 << 10
+)
 
 func newLogFile(path string) (*logFile, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -210,7 +214,8 @@ func (l *logFile) Write(p []byte) (int, error) {
 func (l *logFile) tail() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return string(bytes.ToValidUTF8(l.last, nil))
+	lines := strings.SplitAfter(string(bytes.ToValidUTF8(l.last, nil)), "\n")
+	return strings.Join(lines[max(0, len(lines)-logTailLines):], "")
 }
 
 func (l *logFile) close() error { return l.file.Close() }

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"berth/test/e2e/image"
+)
+
+// Pod is a CRI pod of the node, made by crictl.
+type Pod struct {
+	node    *Node
+	name    string
+	logs    string // directory of the containers' logs
+	Handler string
+	ID      string
+	Config  string // file with the PodSandboxConfig
+}
+
+// metadata is the CRI metadata of a pod or container.
+type metadata struct {
+	Name      string `json:"name"`
+	Namespace string `json:"namespace,omitempty"`
+	UID       string `json:"uid,omitempty"`
+	Attempt   int    `json:"attempt"`
+}
+
+// labels are those by which crictl names a container's pod.
+func labels(pod string) map[string]string {
+	return map[string]string{"io.kubernetes.pod.name": pod, "io.kubernetes.pod.namespace": "default"}
+}
+
+// WritePod writes the configuration of a pod, which nothing has run yet. Its
+// cgroups are the node's, and its log directory lies in the node's.
+func (n *Node) WritePod(name, handler string) (*Pod, error) {
+	logs := filepath.Join(n.dir, "pods", name)
+	config := map[string]any{
+		"metadata":      metadata{Name: name, Namespace: "default", UID: n.id + "-" + name},
+		"labels":        labels(name),
+		"log_directory": logs,
+		"linux":         map[string]any{"cgroup_parent": "/" + n.id},
+	}
+	p := &Pod{node: n, name: name, logs: logs, Handler: handler, Config: filepath.Join(n.dir, "pods", name+".json")}
+	return p, writeJSON(p.Config, config)
+}
+
+// RunPod runs a pod with no container but its sandbox.
+func (n *Node) RunPod(ctx context.Context, name, handler string) (*Pod, error) {
+	p, err := n.WritePod(name, handler)
+	if err != nil {
+		return nil, err
+	}
+	id, err := n.Crictl(ctx, "runp", "--runtime", handler, p.Config)
+	if err != nil {
+		return nil, err
+	}
+	p.ID = strings.TrimSpace(id)
+	return p, nil
+}
+
+// WriteContainer writes the configuration of a container of the pod that runs a
+// command in the demo image, and returns the file. Its log is name.log.
+func (p *Pod) WriteContainer(name string, command ...string) (string, error) {
+	config := map[string]any{
+		"metadata": metadata{Name: name},
+		"labels":   labels(p.name),
+		"image":    map[string]string{"image": image.Demo},
+		"command":  command,
+		"log_path": name + ".log",
+		"linux":    map[string]any{},
+	}
+	file := filepath.Join(p.node.dir, "pods", p.name+"-"+name+".json")
+	return file, writeJSON(file, config)
+}
+
+// Run creates and starts a container of the pod and returns its id.
+func (p *Pod) Run(ctx context.Context, name string, command ...string) (string, error) {
+	config, err := p.WriteContainer(name, command...)
+	if err != nil {
+		return "", err
+	}
+	out, err := p.node.Crictl(ctx, "create", p.ID, config, p.Config)
+	if err != nil {
+		return "", err
+	}
+	id := strings.TrimSpace(out)
+	_, err = p.node.Crictl(ctx, "start", id)
+	return id, err
+}
+
+// Log reads the log of a container in CRI's format, one stream and tag a line.
+func (p *Pod) Log(name string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(p.logs, name+".log"))
+	if err != nil {
+		return "", fmt.Errorf("read container log: %w", err)
+	}
+	return string(data), nil
+}
+
+// Remove stops the pod and removes it with its containers.
+func (p *Pod) Remove(ctx context.Context) error {
+	if _, err := p.node.Crictl(ctx, "stopp", p.ID); err != nil {
+		return err
+	}
+	_, err := p.node.Crictl(ctx, "rmp", p.ID)
+	return err
+}
+
+func writeJSON(file string, value any) error {
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", filepath.Base(file), err)
+	}
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return nil
+}
