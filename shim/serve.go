@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/log"
+	"github.com/containerd/ttrpc"
+
+	"berth/configs"
+	"berth/hooks"
+	"berth/process"
+	"berth/sandbox"
+)
+
+// Parts is what tells one shim of the family from another. Its methods Serve
+// and Delete are those of an Env.
+type Parts struct {
+	// Runtime makes the runtime for one container. What it starts belongs to
+	// the supervisor.
+	Runtime func(RuntimeConfig) (sandbox.Runtime, error)
+	// Hooks edit every container's spec.
+	Hooks hooks.Chain
+}
+
+// RuntimeConfig is what a runtime is made for.
+type RuntimeConfig struct {
+	Supervisor *process.Supervisor
+	Options    configs.Runtime
+	Namespace  string // containerd's
+	Bundle     string // of the container
+}
+
+func (p Parts) runtime(sup *process.Supervisor, namespace string) func(configs.Runtime, string) (sandbox.Runtime, error) {
+	return func(o configs.Runtime, bundle string) (sandbox.Runtime, error) {
+		return p.Runtime(RuntimeConfig{Supervisor: sup, Options: o, Namespace: namespace, Bundle: bundle})
+	}
+}
+
+const (
+	// flushTimeout bounds how long a shim that was shut down waits for
+	// containerd to take the last events. containerd itself waits 3 s for the
+	// answer to Shutdown (io.containerd.timeout.shim.shutdown).
+	flushTimeout = 2 * time.Second
+	// trimInterval is how often memory that is free goes back to the kernel
+	// after work was done. The timer runs only then.
+	trimInterval = 10 * time.Second
+	// gcPercent has the heap of an idle shim small at the price of more
+	// collections while there is work; a shim's heap is about 1 MiB.
+	gcPercent = 40
+)
+
+// Serve is the shim: it serves a pod until it is shut down.
+func (p Parts) Serve(ctx context.Context, cfg ServeConfig) (retErr error) {
+	debug.SetGCPercent(gcPercent)
+	sup := process.NewSupervisor()
+	defer sup.Close()
+	if err := sup.ReapOrphans(); err != nil {
+		return err
+	}
+	events, err := NewPublisher(PublisherConfig{
+		Address: cfg.TTRPCAddress, Namespace: cfg.Namespace, JournalPath: journalPath(cfg.SocketPath),
+	})
+	if err != nil {
+		return err
+	}
+	pod := sandbox.New(sandbox.Config{
+		Namespace:  cfg.Namespace,
+		Supervisor: sup,
+		Runtime:    p.runtime(sup, cfg.Namespace),
+		Hooks:      p.Hooks,
+		Sink:       sink(events),
+		RunDir:     filepath.Dir(cfg.SocketPath),
+	})
+	s := &server{
+		activity: make(chan struct{}, 1), kick: events.Kick,
+		stopping: make(chan struct{}), answered: make(chan struct{}),
+	}
+	defer func() {
+		retErr = errors.Join(retErr, pod.Close(), closeEvents(events))
+	}()
+	return s.serve(ctx, cfg, pod)
+}
+
+// closeEvents delivers what it can; the rest stays in the journal.
+func closeEvents(events *Publisher) error {
+	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	defer cancel()
+	return events.Close(ctx)
+}
+
+func sink(events *Publisher) sandbox.Sink {
+	return func(e sandbox.Event) {
+		topic, m := message(e)
+		if m == nil {
+			log.L.WithField("kind", e.Kind).Error("an event of a kind that containerd does not know")
+			return
+		}
+		events.Publish(topic, m)
+	}
+}
+
+// server is the ttrpc side of one shim.
+type server struct {
+	activity chan struct{} // capacity 1: something was asked
+	kick     func()        // called when containerd is there
+
+	stop, answer sync.Once
+	stopping     chan struct{} // closed by Shutdown
+	answered     chan struct{} // closed once Shutdown's caller knows, or has gone
+}
+
+// serve answers calls until Shutdown was answered.
+func (s *server) serve(ctx context.Context, cfg ServeConfig, pod *sandbox.Pod) error {
+	srv, err := ttrpc.NewServer(
+		ttrpc.WithServerHandshaker(s),
+		ttrpc.WithUnaryServerInterceptor(s.intercept),
+	)
+	if err != nil {
+		return err
+	}
+	tasks := &taskService{pod: pod, version: cfg.Version, shutdown: func() {
+		if err := RemoveSocket(cfg.SocketPath); err != nil {
+			log.L.WithError(err).Warn("the shim's socket is left behind")
+		}
+		s.stop.Do(func() { close(s.stopping) })
+	}}
+	tasks.register(srv)
+
+	var background sync.WaitGroup
+	background.Go(s.trim)
+	defer background.Wait()
+	failed := make(chan error, 1)
+	background.Go(func() { failed <- srv.Serve(ctx, cfg.Listener) })
+
+	select {
+	case <-s.answered:
+		err = nil
+	case err = <-failed:
+		err = fmt.Errorf("serve %s: %w", cfg.SocketPath, err)
+		s.stop.Do(func() { close(s.stopping) })
+	}
+	return errors.Join(err, srv.Close())
+}
+
+// Handshake lets in the shim's own user alone (SO_PEERCRED, unix(7)).
+func (s *server) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, error) {
+	conn, creds, err := ttrpc.UnixSocketRequireSameUser().Handshake(ctx, conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.kick()
+	return &answeringConn{Conn: conn, s: s}, creds, nil
+}
+
+// answeringConn tells when an answer was written after Shutdown was called:
+// the shim must not end before its caller knows.
+type answeringConn struct {
+	net.Conn
+	s *server
+}
+
+func (c *answeringConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.s.answerIfStopping()
+	return n, err
+}
+
+// Close ends the wait for an answer to a caller that has gone.
+func (c *answeringConn) Close() error {
+	err := c.Conn.Close()
+	c.s.answerIfStopping()
+	return err
+}
+
+func (s *server) answerIfStopping() {
+	select {
+	case <-s.stopping:
+		s.answer.Do(func() { close(s.answered) })
+	default:
+	}
+}
+
+// trim gives memory back to the kernel once, some time after each burst of
+// calls. An idle shim runs nothing.
+func (s *server) trim() {
+	timer := time.NewTimer(trimInterval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.stopping:
+			return
+		case <-timer.C:
+			debug.FreeOSMemory()
+		}
+		select {
+		case <-s.stopping:
+			return
+		case <-s.activity:
+			timer.Reset(trimInterval)
+		}
+	}
+}
+
+// intercept sees every call. Stats, which containerd asks for every second and
+// which costs next to nothing, is no reason to collect garbage.
+func (s *server) intercept(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, m ttrpc.Method) (any, error) {
+	if !strings.HasSuffix(info.FullMethod, "/Stats") {
+		select {
+		case s.activity <- struct{}{}:
+		default:
+		}
+	}
+	return errorInterceptor(ctx, unmarshal, info, m)
+}
+
+// journalPath is where undelivered events lie, beside the socket.
+func journalPath(socket string) string { return socket + ".events" }
