@@ -130,7 +130,9 @@ type phrase struct {
 // looks at whole messages: one about a program in the container quotes text that the
 // container's owner chose, and begins differently.
 func classify(message string) error {
-	message = strings.TrimPrefix(message, "exec failed: ") // runc's prefix for all of exec
+	for _, prefix := range [...]string{"exec failed: ", "runc create failed: ", "runc restore failed: "} {
+		message = strings.TrimPrefix(message, prefix) // runc puts it before whatever went wrong
+	}
 	for _, p := range [...]phrase{
 		{"container", "does not exist", errdefs.ErrNotFound},
 		{"no such container", "", errdefs.ErrNotFound},
@@ -151,7 +153,7 @@ func classify(message string) error {
 		{"cannot delete container", "", errdefs.ErrFailedPrecondition},
 		{"invalid container ID", "", errdefs.ErrInvalidArgument},
 		{"container id cannot be empty", "", errdefs.ErrInvalidArgument},
-		{"unknown command", "", errdefs.ErrNotImplemented},    // crun
+		{"unknown command", "", errdefs.ErrNotImplemented},   // crun
 		{"No help topic for", "", errdefs.ErrNotImplemented}, // runc
 	} {
 		if strings.HasPrefix(message, p.begin) && strings.HasSuffix(message, p.end) {

@@ -34,6 +34,7 @@ func BuildAt(tb testing.TB, dir string) string {
 func Compile(dir string) (string, error) {
 	bin := filepath.Join(dir, "fakeoci")
 	cmd := exec.Command("go", "build", "-o", bin, "berth/test/fakeoci/cmd")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // static: it also runs in an empty rootfs
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", &buildError{err: err, out: string(out)}
 	}

@@ -30,6 +30,9 @@
 //	                 after it, without waiting for the child
 //	orphan STEPS...  as fork, but re-parented to the subreaper at once (double fork)
 //
+// Called as "fake" the binary runs such a script by itself, so the same process.args work with
+// a real runtime and a rootfs that has the binary as /bin/fake, and /proc.
+//
 // # The plan
 //
 // A plan is a JSON object ([Plan]) in the file that the annotation "berth.test/plan" of

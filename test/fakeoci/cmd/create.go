@@ -38,7 +38,7 @@ func (inv *invocation) makeContainer(fifo string) error {
 		return err
 	}
 	if err := os.Mkdir(inv.dir(), 0o700); errors.Is(err, os.ErrExist) {
-		return errors.New("container with given ID already exists")
+		return errors.New("runc create failed: container with given ID already exists")
 	} else if err != nil {
 		return err
 	}
