@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	eventsapi "github.com/containerd/containerd/api/services/ttrpc/events/v1"
+	"github.com/containerd/log"
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// sendTimeout bounds one attempt. A containerd that does not answer within it
+// is taken to have gone; the event is then sent again on a new connection.
+const sendTimeout = 5 * time.Second
+
+// sender forwards events over one connection, made when needed. It is used by
+// one goroutine.
+type sender struct {
+	address string
+	client  *ttrpc.Client // nil while there is no connection
+}
+
+// send forwards one encoded ForwardRequest. After an error there is no
+// connection. A record that containerd rejects as invalid is reported in the
+// log and counts as sent.
+func (s *sender) send(ctx context.Context, record []byte) error {
+	req := new(eventsapi.ForwardRequest)
+	if err := proto.Unmarshal(record, req); err != nil {
+		log.L.WithError(err).Error("a record of the event journal is no event; it is skipped")
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	reused := s.client != nil
+	err := s.forward(ctx, req)
+	if err != nil && reused && errors.Is(err, ttrpc.ErrClosed) {
+		// containerd was restarted since the last event.
+		err = s.forward(ctx, req)
+	}
+	if grpcstatus.Code(err) == codes.InvalidArgument {
+		log.L.WithError(err).WithField("topic", req.GetEnvelope().GetTopic()).
+			Error("containerd rejects an event; it is given up")
+		return nil
+	}
+	return err
+}
+
+func (s *sender) forward(ctx context.Context, req *eventsapi.ForwardRequest) error {
+	if s.client == nil {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "unix", strings.TrimPrefix(s.address, "unix://"))
+		if err != nil {
+			return fmt.Errorf("connect to containerd's events: %w", err)
+		}
+		s.client = ttrpc.NewClient(conn)
+	}
+	_, err := eventsapi.NewTTRPCEventsClient(s.client).Forward(ctx, req)
+	if err != nil && grpcstatus.Code(err) != codes.InvalidArgument {
+		s.close()
+	}
+	if err != nil {
+		return fmt.Errorf("forward an event to containerd: %w", err)
+	}
+	return nil
+}
+
+func (s *sender) close() {
+	if s.client != nil {
+		_ = s.client.Close()
+		s.client = nil
+	}
+}

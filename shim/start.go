@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// listenerFD is where a spawned shim finds its listening socket.
+const listenerFD = 3
+
+// start joins the shim of the container's group or begins one, and replies.
+// Only the reply is written: containerd takes stdout and stderr together for
+// it. After an error nothing that was begun is left.
+func (e *Env) start(f *flags) error {
+	input, err := readInput(e.Stdin)
+	if err != nil {
+		return err
+	}
+	boot, err := decodeBootstrap(input, f.id, f.namespace)
+	if err != nil {
+		return err
+	}
+	f.debug = f.debug || boot.debug
+	id, err := e.identity(f)
+	if err != nil {
+		return err
+	}
+	group, err := readGroup(id.Bundle, id.ID)
+	if err != nil {
+		return err
+	}
+	if id.SocketPath, err = socketPath(boot.socketDir, id.Address, id.Namespace, group); err != nil {
+		return err
+	}
+	if err := linkSocketDir(id.Bundle, id.SocketPath); err != nil {
+		return err
+	}
+	l, err := lockSocket(id.SocketPath)
+	if err != nil {
+		return err
+	}
+	defer l.release()
+	version, err := e.joinLocked(id.SocketPath)
+	if err != nil {
+		return err
+	}
+	if version > 0 {
+		return writeReply(e.Stdout, min(version, boot.protocol), "unix://"+id.SocketPath)
+	}
+	return e.beginLocked(id, boot)
+}
+
+// joinLocked returns the version of the shim that listens already, or 0 if
+// none does, and then nothing of an earlier one is left.
+func (e *Env) joinLocked(socket string) (int, error) {
+	alive, err := listening(socket)
+	if err != nil {
+		return 0, err
+	}
+	if !alive {
+		return 0, removeSocketLocked(socket)
+	}
+	s, err := readServed(socket, e.RuntimeType)
+	return s.Protocol, err
+}
+
+// beginLocked starts a shim and replies.
+func (e *Env) beginLocked(id Identity, boot bootstrap) (retErr error) {
+	defer func() {
+		if retErr != nil {
+			retErr = errors.Join(retErr, removeSocketLocked(id.SocketPath))
+		}
+	}()
+	s := served{Runtime: e.RuntimeType, Version: e.Version, Protocol: currentProtocol, Namespace: id.Namespace, ID: id.ID}
+	if err := s.write(id.SocketPath); err != nil {
+		return err
+	}
+	listener, err := listen(id.SocketPath)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = listener.Close() }()
+
+	// All of these are inherited. Doing them here leaves nothing to undo
+	// once the shim runs, and no moment in which it runs without them.
+	if err := raiseOOMScore(os.Getppid()); err != nil {
+		return err
+	}
+	if boot.options.ShimCgroup != "" {
+		if err := joinCgroup(boot.options.ShimCgroup); err != nil {
+			return err
+		}
+	}
+	if e.lookup("SCHED_CORE") != "" {
+		if err := createCoreSchedulingDomain(); err != nil {
+			return err
+		}
+	}
+	pid, err := e.spawn(id, listener)
+	if err != nil {
+		return err
+	}
+	if err := writeReply(e.Stdout, boot.protocol, "unix://"+id.SocketPath); err != nil {
+		_ = unix.Kill(pid, unix.SIGKILL)
+		_, _ = unix.Wait4(pid, nil, 0, nil)
+		return err
+	}
+	return nil
+}
+
+// spawn runs this program again as the shim. It gets nothing of what
+// containerd gave `start` but the working directory and the environment:
+// containerd waits for the end of its pipes. Its stderr, where the Go runtime
+// reports a crash, is the log. GOMAXPROCS is 2, which containerd sets for
+// every shim anyway: a shim waits more than it computes, and each P holds
+// memory of its own.
+func (e *Env) spawn(id Identity, listener Listener) (int, error) {
+	self, err := executable()
+	if err != nil {
+		return 0, err
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = null.Close() }()
+	socket, err := listener.File()
+	if err != nil {
+		return 0, fmt.Errorf("hand over the socket: %w", err)
+	}
+	defer func() { _ = socket.Close() }()
+
+	stderr := null.Fd()
+	if fd, err := openLogFD(id.Bundle); err == nil {
+		defer func() { _ = unix.Close(fd) }()
+		stderr = uintptr(fd)
+	}
+	args := []string{self, "-namespace", id.Namespace, "-id", id.ID, "-address", id.Address}
+	if id.Debug {
+		args = append(args, "-debug")
+	}
+	env := e.Environ
+	if e.lookup("GOMAXPROCS") == "" {
+		env = append(env[:len(env):len(env)], "GOMAXPROCS=2")
+	}
+	pid, err := syscall.ForkExec(self, args, &syscall.ProcAttr{
+		Dir:   id.Bundle,
+		Env:   env,
+		Files: []uintptr{null.Fd(), null.Fd(), stderr, socket.Fd()},
+		Sys:   &syscall.SysProcAttr{Setpgid: true},
+	})
+	if err != nil {
+		return 0, fmt.Errorf("run %s as the shim: %w", self, err)
+	}
+	return pid, nil
+}
+
+// executable is a path of the running program. Once its file was replaced,
+// as by an upgrade, only the kernel's link leads to it; the link is not used
+// otherwise, because `ps` would show its name.
+func executable() (string, error) {
+	const link = "/proc/self/exe"
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find the shim's own program: %w", err)
+	}
+	if _, err := os.Stat(self); err != nil {
+		return link, nil
+	}
+	return self, nil
+}
