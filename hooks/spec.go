@@ -3,6 +3,7 @@
 package hooks
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,11 +95,13 @@ func (s *Spec) read() error {
 }
 
 func (s *Spec) notASpec(err error) error {
-	var syntax *json.SyntaxError
+	// Only the decoder tells an input that ends too early from other bad syntax.
+	var whole json.RawMessage
+	end := json.NewDecoder(bytes.NewReader(s.raw)).Decode(&whole)
 	switch {
-	case len(s.raw) == 0:
+	case errors.Is(end, io.EOF):
 		return fmt.Errorf("%s is empty: it must hold an OCI spec: %w", s.path(), errdefs.ErrInvalidArgument)
-	case errors.As(err, &syntax) && syntax.Offset >= int64(len(s.raw)):
+	case errors.Is(end, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%s is cut short after %d bytes (%w): it must hold a whole OCI spec: %w",
 			s.path(), len(s.raw), err, errdefs.ErrInvalidArgument)
 	default:
