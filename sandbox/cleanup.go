@@ -27,7 +27,7 @@ type CleanupRequest struct {
 	ID     string
 	Bundle string
 	// Runtime gives the runtime for the options that the container had.
-	Runtime func(configs.Runtime) (Runtime, error)
+	Runtime func(o configs.Runtime, bundle string) (Runtime, error)
 	Hooks   hooks.Chain
 }
 
@@ -64,7 +64,7 @@ func (rec *record) cleanUp(ctx context.Context, r CleanupRequest) error {
 	if err := rec.killAll(ctx); err != nil {
 		return err
 	}
-	rt, err := r.Runtime(rec.Runtime)
+	rt, err := r.Runtime(rec.Runtime, r.Bundle)
 	if err != nil {
 		return err
 	}

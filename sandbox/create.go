@@ -83,7 +83,7 @@ func (c *Container) create(ctx context.Context) (retErr error) {
 func (c *Container) prepare(ctx context.Context, u *undo) error {
 	id, bundle := c.req.ID, c.req.Bundle
 	var err error
-	if c.rt, err = c.pod.cfg.Runtime(c.req.Options); err != nil {
+	if c.rt, err = c.pod.cfg.Runtime(c.req.Options, bundle); err != nil {
 		return err
 	}
 	spec, err := hooks.LoadSpec(bundle, id)

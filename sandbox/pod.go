@@ -21,8 +21,8 @@ type Config struct {
 	Namespace string
 	// Supervisor owns every process of the pod.
 	Supervisor *process.Supervisor
-	// Runtime gives the runtime for a container's options.
-	Runtime func(configs.Runtime) (Runtime, error)
+	// Runtime gives the runtime for a container's options and bundle.
+	Runtime func(o configs.Runtime, bundle string) (Runtime, error)
 	// Hooks edit each container's spec.
 	Hooks hooks.Chain
 	// Sink takes all events.
