@@ -19,11 +19,12 @@ import (
 // Cgroup is one open control group, in all hierarchies that the host has.
 // Its methods are safe for concurrent use.
 type Cgroup struct {
-	view view
-	loc  Location
-	dirs map[string]int // O_PATH descriptors by controller, owned
-	fds  []int          // descriptors of the stats files by file id, owned; -1 absent
-	huge []hugePages
+	view   view
+	mounts []mount // of the caller, kept to tell quickly where it is now
+	loc    Location
+	dirs   map[string]int // O_PATH descriptors by controller, owned
+	fds    []int          // descriptors of the stats files by file id, owned; -1 absent
+	huge   []hugePages
 
 	partitions int // /proc/partitions, to name block devices; v1 only, or -1
 	parent     int // v2: memory.events of the parent (pod) cgroup, or -1
@@ -42,17 +43,27 @@ func Open(pid int) (*Cgroup, error) { return view{}.open(pid) }
 // Load opens the cgroup that an earlier process described with Location. It
 // returns errdefs.ErrNotFound when none of the directories exists any more (or
 // others have taken their names): nothing is left to kill or remove.
-func Load(loc Location) (*Cgroup, error) { return view{}.load(loc) }
+func Load(loc Location) (*Cgroup, error) {
+	mounts, err := view{}.mounts()
+	if err != nil {
+		return nil, err
+	}
+	return view{}.load(loc, mounts)
+}
 
 func (v view) open(pid int) (*Cgroup, error) {
-	loc, err := v.locate(strconv.Itoa(pid))
+	mounts, err := v.mounts()
+	if err != nil {
+		return nil, err
+	}
+	loc, err := v.locate(strconv.Itoa(pid), mounts)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 		return nil, fmt.Errorf("open cgroup of process %d: %w", pid, errdefs.ErrNotFound)
 	}
 	if err != nil {
 		return nil, err
 	}
-	self, err := v.locate("self")
+	self, err := v.locate("self", mounts)
 	if err != nil && !errdefs.IsNotFound(err) {
 		return nil, err
 	}
@@ -62,15 +73,16 @@ func (v view) open(pid int) (*Cgroup, error) {
 			loc.Dirs[controller] = dir
 		}
 	}
-	return v.load(loc)
+	return v.load(loc, mounts)
 }
 
-func (v view) load(loc Location) (_ *Cgroup, retErr error) {
+func (v view) load(loc Location, mounts []mount) (_ *Cgroup, retErr error) {
 	if loc.Version != V1 && loc.Version != V2 && loc.Version != Hybrid {
 		return nil, fmt.Errorf("load cgroup: version %q is not v1, v2 or hybrid: %w", loc.Version, errdefs.ErrInvalidArgument)
 	}
 	c := &Cgroup{
 		view:       v,
+		mounts:     mounts,
 		loc:        Location{Version: loc.Version, Dirs: map[string]Dir{}},
 		dirs:       map[string]int{},
 		partitions: -1,

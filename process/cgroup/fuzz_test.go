@@ -69,7 +69,10 @@ func FuzzLocation(f *testing.F) {
 	f.Add("31 30 0:29 / / rw - cgroup2 x rw\n", "0::/../x\n")
 	f.Add("31 30 0:29 /a/../b /m rw - cgroup cgroup rw,memory\n", "1:memory,cpu:/b/./c//d\n")
 	f.Fuzz(func(t *testing.T, mountinfo, memberships string) {
-		mounts := parseMounts(mountinfo)
+		mounts, err := parseMounts(strings.NewReader(mountinfo))
+		if err != nil {
+			t.Fatal(err)
+		}
 		versionOf(mounts)
 		for _, m := range parseMemberships(memberships) {
 			for _, mnt := range mounts {

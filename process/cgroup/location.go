@@ -52,17 +52,12 @@ type Dir struct {
 // fake tree there, below which all paths are resolved.
 type view struct{ root string }
 
-// locate finds the directories of pid ("self" or a number).
-func (v view) locate(pid string) (Location, error) {
+// locate finds the directories of pid ("self" or a number) in mounts.
+func (v view) locate(pid string, mounts []mount) (Location, error) {
 	memberships, err := v.readFile(filepath.Join("/proc", pid, "cgroup"))
 	if err != nil {
 		return Location{}, fmt.Errorf("read cgroups of process %s: %w", pid, err)
 	}
-	mountinfo, err := v.readFile("/proc/self/mountinfo")
-	if err != nil {
-		return Location{}, fmt.Errorf("read mount table: %w", err)
-	}
-	mounts := parseMounts(string(mountinfo))
 	loc := Location{Version: versionOf(mounts), Dirs: map[string]Dir{}}
 	for _, m := range parseMemberships(string(memberships)) {
 		for _, mnt := range mounts {

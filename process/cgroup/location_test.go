@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -56,7 +57,8 @@ func TestLocate(t *testing.T) {
 			},
 		},
 		"hybrid": {
-			mountinfo: tmpfs + "31 30 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n" +
+			mountinfo: tmpfs + "99 30 0:99 / /o rw - overlay overlay rw,lowerdir=" + strings.Repeat("/l:", mountLine) + "\n" +
+				"31 30 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n" +
 				"32 30 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n",
 			cgroup:  "2:memory:/m\n0::/u\n",
 			version: Hybrid,
@@ -91,7 +93,12 @@ func TestLocate(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			loc, err := tree(t, tc.mountinfo, map[string]string{"9": tc.cgroup}).locate("9")
+			v := tree(t, tc.mountinfo, map[string]string{"9": tc.cgroup})
+			mounts, err := v.mounts()
+			if err != nil {
+				t.Fatal(err)
+			}
+			loc, err := v.locate("9", mounts)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -41,9 +41,18 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// selfLocation is where the test itself is.
+func selfLocation() (Location, error) {
+	mounts, err := view{}.mounts()
+	if err != nil {
+		return Location{}, err
+	}
+	return view{}.locate("self", mounts)
+}
+
 // leftCgroups finds this test's directories in any hierarchy.
 func leftCgroups() []string {
-	loc, err := view{}.locate("self")
+	loc, err := selfLocation()
 	if err != nil {
 		return nil
 	}
@@ -133,7 +142,7 @@ func newGroup(t testing.TB, keep func(controller string) bool) *group {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make cgroups")
 	}
-	loc, err := view{}.locate("self")
+	loc, err := selfLocation()
 	if err != nil {
 		t.Skipf("needs a mounted cgroup hierarchy: %v", err)
 	}

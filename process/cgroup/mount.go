@@ -3,6 +3,10 @@
 package cgroup
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,33 +22,69 @@ type mount struct {
 	options []string // super options; on v1 they name the controllers
 }
 
-// parseMounts reads the cgroup mounts out of a mountinfo text, in its order.
-func parseMounts(text string) []mount {
-	var found []mount
-	for line := range strings.Lines(text) {
-		before, after, ok := strings.Cut(line, " - ")
-		if !ok {
-			continue
-		}
-		// 31 23 0:28 <root> <point> <options> <optional fields>
-		fields, tail := strings.Fields(before), strings.Fields(after)
-		if len(fields) < 6 || len(tail) < 3 {
-			continue
-		}
-		if tail[0] != "cgroup" && tail[0] != "cgroup2" {
-			continue
-		}
-		m := mount{root: unescape(fields[3]), point: filepath.Clean(unescape(fields[4])), unified: tail[0] == "cgroup2"}
-		if !filepath.IsAbs(m.point) || !filepath.IsAbs(m.root) || leavesRoot(m.root) {
-			continue // a mount from outside the caller's cgroup namespace
-		}
-		m.root = filepath.Clean(m.root)
-		if !m.unified {
-			m.options = strings.Split(tail[2], ",")
-		}
-		found = append(found, m)
+// mountLine is the longest line of interest in bytes. Overlay mounts have longer
+// ones, cgroup mounts do not.
+const mountLine = 8 << 10
+
+// mounts reads the cgroup mounts of the caller's mount namespace.
+func (v view) mounts() ([]mount, error) {
+	f, err := os.Open(filepath.Join(v.root, "/proc/self/mountinfo"))
+	if err != nil {
+		return nil, fmt.Errorf("read mount table: %w", err)
 	}
-	return found
+	defer f.Close()
+	mounts, err := parseMounts(f)
+	if err != nil {
+		return nil, fmt.Errorf("read mount table: %w", err)
+	}
+	return mounts, nil
+}
+
+// parseMounts reads the cgroup mounts out of a mountinfo text, in its order. It
+// goes line by line: on a host with many containers the text is a megabyte.
+func parseMounts(text io.Reader) ([]mount, error) {
+	var found []mount
+	lines := bufio.NewReaderSize(text, mountLine)
+	for {
+		line, more, err := lines.ReadLine()
+		if errors.Is(err, io.EOF) {
+			return found, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if more {
+			for more && err == nil {
+				_, more, err = lines.ReadLine()
+			}
+			continue
+		}
+		if m, ok := parseMount(string(line)); ok {
+			found = append(found, m)
+		}
+	}
+}
+
+// parseMount reads one line; ok is false for what is no usable cgroup mount.
+func parseMount(line string) (_ mount, ok bool) {
+	before, after, ok := strings.Cut(line, " - ")
+	if !ok {
+		return mount{}, false
+	}
+	// 31 23 0:28 <root> <point> <options> <optional fields>
+	fields, tail := strings.Fields(before), strings.Fields(after)
+	if len(fields) < 6 || len(tail) < 3 || tail[0] != "cgroup" && tail[0] != "cgroup2" {
+		return mount{}, false
+	}
+	m := mount{root: unescape(fields[3]), point: filepath.Clean(unescape(fields[4])), unified: tail[0] == "cgroup2"}
+	if !filepath.IsAbs(m.point) || !filepath.IsAbs(m.root) || leavesRoot(m.root) {
+		return mount{}, false // a mount from outside the caller's cgroup namespace
+	}
+	m.root = filepath.Clean(m.root)
+	if !m.unified {
+		m.options = strings.Split(tail[2], ",")
+	}
+	return m, true
 }
 
 // carries reports whether the mount is of controller's hierarchy.

@@ -37,7 +37,7 @@ func (c *Cgroup) Remove(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(ctx, removeTimeout)
 		defer cancel()
 	}
-	self, err := c.view.locate("self")
+	self, err := c.view.locate("self", c.mounts)
 	if err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("remove cgroup: %w", err)
 	}

@@ -43,7 +43,7 @@ func (c *Cgroup) own(controller string, self Location) bool {
 // members are the controllers whose directories say who is in the container:
 // the unified one and one of v1, as far as they are the container's own.
 func (c *Cgroup) members() ([]string, error) {
-	self, err := c.view.locate("self")
+	self, err := c.view.locate("self", c.mounts)
 	if err != nil && !errdefs.IsNotFound(err) {
 		return nil, err
 	}
