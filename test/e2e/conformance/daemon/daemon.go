@@ -70,7 +70,7 @@ func (d *Daemon) Close() error {
 		}
 	}
 	for _, pid := range left.Processes {
-		errs = append(errs, awaitGone(pid))
+		errs = append(errs, AwaitGone(pid))
 	}
 	for i := len(left.Mounts) - 1; i >= 0; i-- {
 		if err := syscall.Unmount(left.Mounts[i], syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) {

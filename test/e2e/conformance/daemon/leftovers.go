@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -52,8 +53,8 @@ func (l Leftovers) String() string {
 // Leftovers looks at the host.
 func (d *Daemon) Leftovers() (Leftovers, error) {
 	var left Leftovers
-	pids, perr := findProcesses(d.Dir+"/", d.Name)
-	mounts, merr := findMounts(d.Dir + "/")
+	pids, perr := Processes(d.Dir+"/", d.Name)
+	mounts, merr := Mounts(d.Dir + "/")
 	cgroups, members, cerr := findCgroups(d.Name)
 	seen := map[int]bool{}
 	for _, pid := range append(pids, members...) {
@@ -70,9 +71,10 @@ func (d *Daemon) Leftovers() (Leftovers, error) {
 	return left, errors.Join(perr, merr, cerr, serr)
 }
 
-// findProcesses returns the processes, but for this one, with any of the words
-// in their command line. A zombie has none.
-func findProcesses(words ...string) ([]int, error) {
+// Processes returns the processes, but for this one and its parent, with any of
+// the words in their command line or in what their root directory is mounted
+// from. A zombie has neither.
+func Processes(words ...string) ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
@@ -87,17 +89,31 @@ func findProcesses(words ...string) ([]int, error) {
 		if err != nil {
 			continue // it has just gone
 		}
-		for _, word := range words {
-			if bytes.Contains(cmdline, []byte(word)) {
-				pids = append(pids, pid)
-				break
-			}
+		text := string(cmdline) + rootMount(pid)
+		if slices.ContainsFunc(words, func(word string) bool { return strings.Contains(text, word) }) {
+			pids = append(pids, pid)
 		}
 	}
 	return pids, nil
 }
 
-func findMounts(prefix string) ([]string, error) {
+// rootMount returns the line of a process's mount table for its root directory,
+// which names the source and, for an overlay, the layers.
+func rootMount(pid int) string {
+	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(table)) {
+		if fields := strings.Fields(line); len(fields) > 4 && fields[4] == "/" {
+			return line
+		}
+	}
+	return ""
+}
+
+// Mounts returns the mount points below a path, in mount order.
+func Mounts(prefix string) ([]string, error) {
 	table, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
@@ -160,8 +176,8 @@ func removeCgroups(parent string) error {
 	return errors.Join(errs...)
 }
 
-// awaitGone waits until a process that was killed is dead.
-func awaitGone(pid int) error {
+// AwaitGone waits until a process that was killed is dead.
+func AwaitGone(pid int) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil

@@ -73,8 +73,8 @@ func number(args []string, at int) (int, error) {
 	return strconv.Atoi(args[at])
 }
 
-// open opens and closes a FIFO, which is how this program tells the test, or is
-// told by it, that the moment has come.
+// open opens a FIFO, which is how this program tells the test, or is told by it,
+// that the moment has come; a gate is read to its end.
 func open(args []string, at, flag int) error {
 	if len(args) <= at {
 		return fmt.Errorf("argument %d is missing", at+1)
@@ -82,6 +82,11 @@ func open(args []string, at, flag int) error {
 	f, err := os.OpenFile(args[at], flag, 0)
 	if err != nil {
 		return err
+	}
+	if flag == os.O_RDONLY {
+		if _, err := io.Copy(io.Discard, f); err != nil {
+			return err
+		}
 	}
 	return f.Close()
 }

@@ -8,6 +8,7 @@ import (
 	task "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/containerd/ttrpc"
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -76,17 +77,23 @@ func (h *host) run(id, group string, edit func(*specs.Spec), verb ...string) *co
 	return c
 }
 
-// exec adds and starts a process.
+// exec adds and starts a process that runs a verb of payload.
 func (c *container) exec(id string, streams daemon.Streams, verb ...string) (pid uint32, err error) {
-	if err := c.addExec(id, streams, verb...); err != nil {
+	return c.execArgs(id, streams, daemon.Process(verb...).Args)
+}
+
+func (c *container) execArgs(id string, streams daemon.Streams, args []string) (pid uint32, err error) {
+	if err := c.addExec(id, streams, args); err != nil {
 		return 0, err
 	}
 	resp, err := c.shim.Task.Start(c.ctx, &task.StartRequest{ID: c.bundle.ID, ExecID: id})
 	return resp.GetPid(), native(err)
 }
 
-func (c *container) addExec(id string, streams daemon.Streams, verb ...string) error {
-	spec, err := typeurl.MarshalAnyToProto(daemon.Process(verb...))
+func (c *container) addExec(id string, streams daemon.Streams, args []string) error {
+	process := daemon.Process()
+	process.Args = args
+	spec, err := typeurl.MarshalAnyToProto(process)
 	if err != nil {
 		return err
 	}
@@ -141,10 +148,10 @@ func (c *container) leave() {
 // shutdown asks the shim to go, which may cut the connection before the answer.
 func (c *container) shutdown() error {
 	_, err := c.shim.Task.Shutdown(c.ctx, &task.ShutdownRequest{ID: c.bundle.ID})
-	if err = native(err); err != nil && (errors.Is(err, errClosed) || errdefs.IsUnavailable(err)) {
+	if errors.Is(err, ttrpc.ErrClosed) {
 		return nil
 	}
-	return err
+	return native(err)
 }
 
 // shimPid asks the shim for its process ID.

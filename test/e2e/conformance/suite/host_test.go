@@ -6,7 +6,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"testing"
 	"time"
@@ -100,31 +102,44 @@ func (h *host) gate(name string) string {
 	return "/share/" + name
 }
 
-// open waits until the container has the other end of a gate open: flag is
-// os.O_WRONLY to let a "gate" go, os.O_RDONLY to learn that a "ready" is there.
+// open waits until the other end of a gate is open: flag is os.O_WRONLY to let
+// a waiting program go, os.O_RDONLY to learn that one has come so far.
 func (h *host) open(name string, flag int) {
 	h.t.Helper()
+	if err := h.meet(name, flag); err != nil {
+		h.t.Fatalf("gate %s: %v", name, err)
+	}
+}
+
+// meet is open for a goroutine that is not the test's own.
+func (h *host) meet(name string, flag int) error {
 	done := make(chan error, 1)
 	path := h.Dir + "/share/" + name
 	go func() {
 		f, err := os.OpenFile(path, flag, 0)
-		if err == nil {
-			err = f.Close()
+		if err != nil {
+			done <- err
+			return
 		}
-		done <- err
+		if flag == os.O_WRONLY {
+			_, err = f.Write([]byte{'.'})
+		} else {
+			_, err = io.ReadAll(f)
+		}
+		done <- errors.Join(err, f.Close())
 	}()
 	select {
 	case err := <-done:
-		if err != nil {
-			h.t.Fatalf("open gate: %v", err)
-		}
+		return err
 	case <-h.ctx.Done():
-		// Both ends at once, to end the goroutine above.
+		// Both ends at once end the goroutine above.
 		if f, err := os.OpenFile(path, os.O_RDWR, 0); err == nil {
-			<-done
+			if flag == os.O_WRONLY {
+				<-done
+			}
 			f.Close()
 		}
-		h.t.Fatalf("nobody opened gate %s", name)
+		return h.ctx.Err()
 	}
 }
 

@@ -113,7 +113,9 @@ func TestExecStartedWhileInitDies(t *testing.T) {
 		for i, id := range ids("e", n) {
 			group.Go(func() {
 				if i == round%n {
-					h.open(name, os.O_WRONLY)
+					if err := h.meet(name, os.O_WRONLY); err != nil {
+						t.Errorf("let the init go: %v", err)
+					}
 				}
 				_, err := c.exec(id, daemon.Streams{}, "forever")
 				started[i] = err == nil
