@@ -77,8 +77,10 @@ type Container struct {
 	req *CreateRequest
 	rt  Runtime
 
-	// gate serialises the verbs that change the container as a whole.
-	gate gate
+	// gate serialises the verbs that change the container as a whole. It also
+	// guards deleted.
+	gate    gate
+	deleted bool
 	// recordGate guards rec and its file.
 	recordGate gate
 	rec        record

@@ -37,6 +37,9 @@ func (c *Container) Delete(ctx context.Context, exec string) (Deleted, error) {
 		return Deleted{}, err
 	}
 	defer c.gate.leave()
+	if c.deleted {
+		return Deleted{}, fmt.Errorf("container %q was deleted already: %w", c.req.ID, errdefs.ErrNotFound)
+	}
 	if err := c.stopCreated(ctx); err != nil {
 		return Deleted{}, err
 	}
@@ -55,6 +58,7 @@ func (c *Container) Delete(ctx context.Context, exec string) (Deleted, error) {
 	c.queueLocked(Event{Kind: TaskDelete, Pid: d.Pid, Exit: d.Exit})
 	c.mu.Unlock()
 	c.flush()
+	c.deleted = true
 	c.pod.remove(c.req.ID)
 	return d, nil
 }
