@@ -17,10 +17,10 @@ import (
 // writer and reader both have room while a chunk is on its way.
 const relayChunk = 32 << 10
 
-// consoleBacklog is more than the kernel queues between the two ends of a
-// pty: 640 KiB of flip buffers (TTYB_DEFAULT_MEM_LIMIT, drivers/tty/tty_buffer.c)
-// and 4 KiB in the line discipline.
-const consoleBacklog = 1 << 20
+// consoleBacklog is more than the kernel queues between the two ends of a pty:
+// 8 KiB of flip buffers (pty_common_install, drivers/tty/pty.c) and 4 KiB in the
+// line discipline.
+const consoleBacklog = 64 << 10
 
 // relay copies one stream in a goroutine of its own. While there is nothing to
 // copy it waits in the netpoller and holds no buffer.
@@ -37,9 +37,8 @@ type relay struct {
 
 	stopping, draining, abandoned atomic.Bool
 
-	drained   chan struct{} // closed when what was owed at the drain has been dealt with
-	done      chan struct{} // closed when the goroutine has ended
-	drainOnce sync.Once
+	drained chan struct{} // closed when what was owed at the drain has been dealt with
+	done    chan struct{} // closed when the goroutine has ended
 
 	failure atomic.Pointer[error] // why the destination is no longer written to
 	lost    atomic.Int64          // bytes thrown away since
@@ -48,6 +47,7 @@ type relay struct {
 	// Of the goroutine alone.
 	measured bool  // owed is known
 	owed     int64 // bytes still to deal with before the relay is drained
+	settled  bool  // drained is closed
 }
 
 func (s *Streams) newRelay(name string, src, dst *endpoint) *relay {
@@ -147,19 +147,25 @@ func (r *relay) settle(n int64) {
 	}
 }
 
-func (r *relay) setDrained() { r.drainOnce.Do(func() { close(r.drained) }) }
+func (r *relay) setDrained() {
+	if !r.settled {
+		r.settled = true
+		close(r.drained)
+	}
+}
 
-// write delivers p, or counts it as lost.
+// write delivers p, or counts it as lost. It waits for the reader for ever, but
+// only for a while when a drain waits for the relay.
 func (r *relay) write(p []byte) {
 	if r.dst == nil {
 		return
 	}
 	for len(p) > 0 && r.failure.Load() == nil {
-		if r.draining.Load() {
+		if r.limited() {
 			// Each write that is accepted gives the reader the full time again.
 			r.dst.limitWriter(time.Now().Add(r.stall))
 		}
-		if r.stopping.Load() || r.abandoned.Load() {
+		if r.stopping.Load() || r.limited() && r.abandoned.Load() {
 			// Looked at after the limit was set, because who sets these flags
 			// sets a limit in the past afterwards.
 			r.dst.limitWriter(time.Unix(1, 0))
@@ -171,8 +177,8 @@ func (r *relay) write(p []byte) {
 			continue
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			if !r.stopping.Load() && !r.draining.Load() {
-				r.dst.limitWriter(time.Time{})
+			if !r.stopping.Load() && !r.limited() {
+				r.dst.limitWriter(time.Time{}) // left from a drain
 				continue
 			}
 			err = errNoReader
@@ -182,6 +188,9 @@ func (r *relay) write(p []byte) {
 	}
 	r.lost.Add(int64(len(p)))
 }
+
+// limited is whether somebody waits in Drain for what is being written.
+func (r *relay) limited() bool { return r.draining.Load() && !r.settled }
 
 // errNoReader ends the delivery of a stream that has been full for too long.
 var errNoReader = errors.New("full, and nobody reads it")

@@ -173,6 +173,22 @@ func (g *rig) write(f *os.File, text string) {
 	}
 }
 
+// fill writes zeroes until the FIFO takes no more.
+func (g *rig) fill(f *os.File) {
+	g.Helper()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		g.Fatal(err)
+	}
+	page := make([]byte, 4096)
+	for err == nil {
+		raw.Control(func(fd uintptr) { _, err = unix.Write(int(fd), page) })
+	}
+	if err != unix.EAGAIN {
+		g.Fatal(err)
+	}
+}
+
 // expect reads exactly the text.
 func (g *rig) expect(f io.Reader, text string) {
 	g.Helper()
@@ -217,4 +233,12 @@ func summing(r io.Reader) <-chan sum {
 	c := make(chan sum, 1)
 	go func() { c <- sumOf(r) }()
 	return c
+}
+
+// expectNoChildren checks that this process has no child left, not even a dead one.
+func (g *rig) expectNoChildren() {
+	g.Helper()
+	for _, p := range g.sup.owned {
+		g.Errorf("process %d is left", p.Pid())
+	}
 }

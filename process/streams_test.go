@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -60,12 +61,12 @@ func TestDrainWaitsForSlowReader(t *testing.T) {
 	g := newRig(t)
 	out := g.fifo("out")
 	lim := testLimits()
-	lim.stall = 400 * time.Millisecond
+	lim.stall = 500 * time.Millisecond
 	g.open(Stdio{Stdout: out}, lim)
 	r := g.reader(out)
 	p := g.start(self(t), "program", "burst", "bytes", fmt.Sprint(size))
 	g.exit(p, 0)
-	got := summing(&slowReader{from: r, every: time.NewTicker(20 * time.Millisecond)})
+	got := summing(&slowReader{from: r, every: time.NewTicker(25 * time.Millisecond)})
 	begin := time.Now()
 	g.drain()
 	if took := time.Since(begin); took < lim.stall {
@@ -164,12 +165,7 @@ func TestCloseEndsStuckRelays(t *testing.T) {
 	in, out := g.fifo("in"), g.fifo("out")
 	g.open(Stdio{Stdin: in, Stdout: out}, testLimits())
 	p := g.sh("exec head -c 10000000 /dev/zero") // stuck in a write, reads no input
-	w := g.writer(in)
-	for full := false; !full; { // until the input is stuck, too
-		w.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-		_, err := w.Write(make([]byte, 4096))
-		full = err != nil
-	}
+	g.fill(g.writer(in))
 	g.close()
 	g.exit(p, 128+int(unix.SIGPIPE))
 }
@@ -245,6 +241,38 @@ func TestBackgroundChildHoldsStdout(t *testing.T) {
 	g.write(hold, "late\n")
 	g.expect(r, "late\n") // relayed until Close
 	g.expectEnd(r)
+	g.close()
+}
+
+// After the drain, readers have all the time again.
+func TestNoLimitAfterDrain(t *testing.T) {
+	g := newRig(t)
+	out := g.fifo("out")
+	gate, err := os.OpenFile(g.fifo("gate"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gate.Close()
+	lim := testLimits()
+	lim.stall = 1 // ns: to wait at all is to give up
+	g.open(Stdio{Stdout: out}, lim)
+	r := g.reader(out)
+	g.fill(g.writer(out))
+	var held int
+	g.streams.outputs[0].dst.raw.Control(func(fd uintptr) { held, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.exit(g.sh("(read x; echo late) <gate &"), 0)
+	g.drain()
+	g.write(gate, "\n")
+	for relay := g.streams.outputs[0]; relay.pending.Load() == 0 && relay.lost.Load() == 0; {
+		runtime.Gosched() // until the relay stands before the full FIFO
+	}
+	if _, err := io.CopyN(io.Discard, r, int64(held)); err != nil {
+		t.Fatal(err)
+	}
+	g.expect(r, "late\n")
 	g.close()
 }
 
