@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // recorder is a hook that notes what is asked of it.
@@ -93,13 +94,13 @@ func TestChainOrder(t *testing.T) {
 	var seen string
 	bundle := bundleWith(t, plain)
 	chain := Chain{
-		&recorder{name: "a", log: &log, edit: func(s *specs.Spec) error { s.Hostname = "from-a"; return nil }},
+		&recorder{name: "a", log: &log, edit: func(s *specs.Spec) error { s.Hostname = "<a>"; return nil }},
 		&recorder{name: "b", log: &log, seenHost: &seen},
 	}
 	if err := chain.Create(t.Context(), load(t, bundle)); err != nil {
 		t.Fatal(err)
 	}
-	if seen != "from-a" {
+	if seen != "<a>" {
 		t.Errorf("the second hook saw host name %q", seen)
 	}
 	if err := chain.Delete(t.Context(), "c1"); err != nil {
@@ -109,7 +110,7 @@ func TestChainOrder(t *testing.T) {
 		t.Errorf("order %q, want %q", log, want)
 	}
 	got := configOf(t, bundle)
-	for _, part := range []string{`"hostname":"from-a"`, `"x-future":{"big":18446744073709551615}`} {
+	for _, part := range []string{`"hostname":"<a>"`, `"x-future":{"big":18446744073709551615}`} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%s is not in %s", part, got)
 		}
@@ -223,5 +224,16 @@ func TestLoadSpecRefuses(t *testing.T) {
 	}
 	if _, err := LoadSpec(t.TempDir(), "c1"); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "config.json") {
 		t.Errorf("no config.json: %v", err)
+	}
+}
+
+// A FIFO in the place of config.json neither hangs the shim nor is read.
+func TestLoadSpecFIFO(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mkfifo(filepath.Join(dir, configFile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadSpec(dir, "c1"); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -146,35 +146,49 @@ func TestContextEndsCall(t *testing.T) {
 // Whatever the runtime has made when it is killed or when its answer is of no use, nothing of
 // it is left, wherever in the tree of processes it is.
 func TestNothingLeft(t *testing.T) {
-	for name, v := range map[string]fakeoci.Verb{
-		"killed":              {Hang: "after"},
-		"killed, double fork": {Hang: "after", DoubleFork: true},
-		"killed, no pid file": {Hang: "after", PidFile: "none"},
-		"lost, no pid file":   {Hang: "after", PidFile: "none", DoubleFork: true},
-		"no pid file":         {PidFile: "none"},
-		"garbage in pid file": {PidFile: "garbage"},
-		"empty pid file":      {PidFile: "\n"},
-		"pid 1":               {PidFile: "1"},
-		"pid of the test":     {PidFile: "-1"},
+	for name, tc := range map[string]struct {
+		do     fakeoci.Verb
+		noPipe bool // the process has nothing that would give it away
+	}{
+		"killed":                       {fakeoci.Verb{Hang: "after"}, false},
+		"killed, no pipe":              {fakeoci.Verb{Hang: "after"}, true},
+		"killed, double fork, no pipe": {fakeoci.Verb{Hang: "after", DoubleFork: true}, true},
+		"killed, no pid file, no pipe": {fakeoci.Verb{Hang: "after", PidFile: "none"}, true},
+		"lost, no pid file":            {fakeoci.Verb{Hang: "after", PidFile: "none", DoubleFork: true}, false},
+		"no pid file":                  {fakeoci.Verb{PidFile: "none"}, false},
+		"garbage in pid file":          {fakeoci.Verb{PidFile: "garbage"}, false},
+		"empty pid file":               {fakeoci.Verb{PidFile: "\n"}, false},
+		"pid 1":                        {fakeoci.Verb{PidFile: "1"}, false},
+		"negative pid":                 {fakeoci.Verb{PidFile: "-1"}, false},
 	} {
 		for _, verb := range []string{"create", "exec"} {
 			t.Run(verb+", "+name, func(t *testing.T) {
+				v := tc.do
 				b := newBox(t, fake, "fake", "sleep")
 				var init *process.Process
 				if verb == "exec" {
 					init = b.running()
 				}
-				streams, _ := b.streams()
-				reached, got := b.fifo()
-				// The verb gets to its hang only after the work, so what tells of it is the
-				// process that it made.
+				var streams *process.Streams
+				if !tc.noPipe {
+					streams, _ = b.streams()
+				}
+				// A file that an earlier call left must not be taken for this call's.
+				for _, stale := range []string{"init.pid", "e1.pid"} {
+					if err := os.WriteFile(filepath.Join(b.bundle, stale), []byte("4194303"), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				worked, got := b.fifo()
+				if v.Hang != "" {
+					v.Worked = worked
+				}
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				steps := []string{"fake", "touch", reached, ";", "sleep"}
 				b.verb(verb, v)
 				var call func() error
 				if verb == "exec" {
-					r := b.execRequest("e1", steps...)
+					r := b.execRequest("e1", "fake", "sleep")
 					r.Streams = streams
 					call = func() error { _, err := b.cli.Exec(ctx, r); return err }
 				} else {
@@ -190,11 +204,7 @@ func TestNothingLeft(t *testing.T) {
 				} else {
 					result := make(chan error, 1)
 					go func() { result <- call() }()
-					if verb == "exec" {
-						got()
-					} else {
-						b.awaitState()
-					}
+					got()
 					cancel()
 					if err := <-result; !errors.Is(err, context.Canceled) {
 						t.Errorf("error %v", err)
@@ -216,36 +226,45 @@ func TestNothingLeft(t *testing.T) {
 	}
 }
 
-// awaitState waits until the fake has noted down the container, the step before the pid file.
-func (b *box) awaitState() {
-	b.t.Helper()
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
-	if err != nil {
-		b.t.Fatal(err)
+// The init is killed even if the runtime cannot delete the container, and the error says so.
+func TestUndoWithoutDelete(t *testing.T) {
+	b := newBox(t, fake, "fake", "sleep")
+	streams, _ := b.streams()
+	b.plan(fakeoci.Plan{Verbs: map[string]fakeoci.Verb{
+		"create": {PidFile: "garbage"},
+		"delete": {Fail: &fakeoci.Fail{Message: "cannot do it"}},
+	}})
+	_, err := b.cli.Create(t.Context(), &CreateRequest{ID: b.id, Bundle: b.bundle, Streams: streams})
+	if err == nil || !strings.Contains(err.Error(), `"garbage"`) || !strings.Contains(err.Error(), "undo create: OCI runtime delete failed: cannot do it") {
+		t.Errorf("error %v", err)
 	}
-	defer func() { _ = unix.Close(fd) }()
-	dir := filepath.Join(b.cli.Root, b.id)
-	for _, d := range []string{filepath.Dir(b.cli.Root), b.cli.Root, dir} {
-		for {
-			_, err := unix.InotifyAddWatch(fd, d, unix.IN_CREATE|unix.IN_CLOSE_WRITE)
-			if err == nil {
-				break
-			}
-			b.readInotify(fd)
-		}
-	}
-	for {
-		if st, err := os.ReadFile(filepath.Join(dir, "state.json")); err == nil && strings.HasSuffix(string(st), "}") {
-			return
-		}
-		b.readInotify(fd)
-	}
+	b.noMembers()
 }
 
-func (b *box) readInotify(fd int) {
-	b.t.Helper()
-	if _, err := unix.Read(fd, make([]byte, 4096)); err != nil && err != unix.EINTR {
-		b.t.Fatal(err)
+// What a create found in place is not undone.
+func TestSecondCreateSparesTheFirst(t *testing.T) {
+	b := newBox(t, fake, "fake", "sleep")
+	p := b.running()
+	reached, got := b.fifo()
+	b.verb("create", fakeoci.Verb{Reached: reached, Hang: "before"})
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() {
+		_, err := b.cli.Create(ctx, &CreateRequest{ID: b.id, Bundle: b.bundle})
+		result <- err
+	}()
+	got()
+	cancel()
+	if err := <-result; !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if n := fakeoci.Begun(fakeoci.Calls(t, b.bundle), "delete"); n != 0 {
+		t.Errorf("delete was called %d times", n)
+	}
+	select {
+	case <-p.Done():
+		t.Error("the container is gone")
+	default:
 	}
 }
 

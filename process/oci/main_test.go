@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,6 +32,10 @@ var (
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	flag.Parse()
+	if flag.Lookup("test.fuzz").Value.String() != "" {
+		return m.Run() // fuzzing starts workers of its own, which nobody else may reap
+	}
 	dir, err := os.MkdirTemp("", "oci-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -113,6 +118,7 @@ func (b *box) write(args ...string) {
 		Mounts: []specs.Mount{
 			{Destination: "/proc", Type: "proc", Source: "proc"},
 			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"},
+			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"newinstance", "ptmxmode=0666"}},
 		},
 		Linux: &specs.Linux{
 			CgroupsPath: "/" + b.id,

@@ -3,11 +3,15 @@
 package oci
 
 import (
+	"bufio"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"berth/process"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -185,6 +189,53 @@ func TestDeleteForce(t *testing.T) {
 		<-p.Done()
 		if e := p.Exit(); e.Status != 137 || !e.Known {
 			t.Errorf("exit %+v, want a known 137", e)
+		}
+	})
+}
+
+// The terminal is made by the runtime and sent over the console socket.
+func TestTerminal(t *testing.T) {
+	onEach(t, func(t *testing.T, binary string) {
+		b := newBox(t, binary, "fake", "sleep")
+		b.running()
+		out := filepath.Join(t.TempDir(), "out")
+		if err := unix.Mkfifo(out, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		reader, err := os.OpenFile(out, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = reader.Close() }()
+		streams, err := process.OpenStreams(t.Context(), process.StreamsConfig{
+			ID: b.id, Namespace: "test", Supervisor: sup, RunDir: t.TempDir(),
+			Stdio: process.Stdio{Stdout: out, Terminal: true},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = streams.Close() }()
+		spec := processOf("fake", "print", "on a terminal", ";", "exit", "4")
+		spec.Terminal = true
+		r := b.execRequest("e1")
+		if r.Process, err = json.Marshal(spec); err != nil {
+			t.Fatal(err)
+		}
+		r.Streams = streams
+		p, err := b.cli.Exec(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := streams.Attach(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(reader).ReadString('\n')
+		if err != nil || line != "on a terminal\r\n" {
+			t.Errorf("output %q, %v", line, err)
+		}
+		<-p.Done()
+		if e := p.Exit(); e.Status != 4 {
+			t.Errorf("exit %+v, want 4", e)
 		}
 	})
 }

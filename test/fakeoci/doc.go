@@ -44,6 +44,7 @@
 //	           file without ".pid"), to an object of:
 //	  reached    file to touch (as the step) when the verb has begun
 //	  before     file to await before doing anything
+//	  worked     file to touch (as the step) when the work is done, before a hang
 //	  after      file to await when all is done, before exiting
 //	  hang       "before" or "after" doing the work: never return
 //	  fail       object: message (written to the log as runc does), exitCode (default 1),

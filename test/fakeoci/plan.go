@@ -21,6 +21,7 @@ type Plan struct {
 type Verb struct {
 	Reached    string `json:"reached,omitempty"`
 	Before     string `json:"before,omitempty"`
+	Worked     string `json:"worked,omitempty"`
 	After      string `json:"after,omitempty"`
 	Hang       string `json:"hang,omitempty"`
 	Fail       *Fail  `json:"fail,omitempty"`

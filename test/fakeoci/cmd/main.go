@@ -129,6 +129,9 @@ func (inv *invocation) perform() int {
 	if err := work(inv); err != nil {
 		return inv.fail(&fakeoci.Fail{Message: err.Error()})
 	}
+	if do.Worked != "" {
+		touch(do.Worked)
+	}
 	if do.Hang == "after" {
 		forever()
 	}
