@@ -40,6 +40,9 @@ func readGroup(bundle, id string) (string, error) {
 	}
 	defer func() { _ = f.Close() }()
 	group, err := decodeGroup(io.LimitReader(f, maxSpec))
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF // there is more to a spec than nothing
+	}
 	if err != nil {
 		return "", fmt.Errorf("find the container's group: read %s: %w: %w", f.Name(), err, errdefs.ErrInvalidArgument)
 	}

@@ -3,6 +3,7 @@
 package shim
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -56,9 +58,10 @@ func journalExists(path string) bool {
 	return err == nil
 }
 
-// openJournal opens or makes a journal and takes possession of it.
-func openJournal(path string) (_ *journal, retErr error) {
-	f, err := openLocked(path)
+// openJournal opens or makes a journal and takes possession of it. If another
+// has it, it waits for up to patience, and then fails with errJournalBusy.
+func openJournal(path string, patience time.Duration) (_ *journal, retErr error) {
+	f, err := openLocked(path, patience)
 	if err != nil {
 		return nil, err
 	}
@@ -83,28 +86,59 @@ func openJournal(path string) (_ *journal, retErr error) {
 
 // openLocked opens the file at path and locks it, however often a former
 // owner removes it in between.
-func openLocked(path string) (*os.File, error) {
+func openLocked(path string, patience time.Duration) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("open the event journal: %w", err)
 		}
-		err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = errJournalBusy
-		}
-		current := false
-		if err == nil {
-			current, err = isAt(f, path)
-		}
-		if err != nil {
-			_ = f.Close()
+		if err := possess(f, patience); err != nil {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
-		if current {
+		current, err := isAt(f, path)
+		if err == nil && current {
 			return f, nil
 		}
 		_ = f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+	}
+}
+
+// possess locks f, or closes it. flock(2) knows no limit of time, so a
+// goroutine waits where that is needed; if the limit passes, the goroutine
+// closes the file itself once the lock comes, and nobody waits for it.
+func possess(f *os.File, patience time.Duration) error {
+	err := flock(f, unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, unix.EWOULDBLOCK) {
+		return errors.Join(err, f.Close())
+	}
+	if patience == 0 {
+		return errors.Join(errJournalBusy, f.Close())
+	}
+	locked := make(chan error) // unbuffered: taken, or given up
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	go func() {
+		err := flock(f, unix.LOCK_EX)
+		select {
+		case locked <- err:
+		case <-ctx.Done():
+			_ = f.Close()
+		}
+	}()
+	select {
+	case err := <-locked:
+		if err != nil {
+			return errors.Join(err, f.Close())
+		}
+		return nil
+	case <-ctx.Done():
+		return errJournalBusy
 	}
 }
 

@@ -22,6 +22,10 @@ const (
 	// containerd restarts within seconds, and Kick ends the wait anyway.
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 5 * time.Second
+	// journalPatience is how long a new shim waits for the former one of its
+	// group, which was shut down and delivers its last events, or for a
+	// `delete` that does.
+	journalPatience = 10 * time.Second
 )
 
 // PublisherConfig says whose events go where.
@@ -57,23 +61,31 @@ type Publisher struct {
 	done   chan struct{} // closed by run
 
 	mu      sync.Mutex // held for reads and writes of the journal, never for a call
-	journal *journal
+	journal *journal   // nil if nobody wants events
 	closed  bool
 }
 
 // NewPublisher begins to deliver, first what an earlier process left in the
-// journal. Nobody else may use that file as long as this publisher does; the
-// error is then errdefs.ErrUnavailable.
+// journal. One that is still at it is waited for, bounded.
 func NewPublisher(cfg PublisherConfig) (*Publisher, error) {
-	j, err := openJournal(cfg.JournalPath)
-	if err != nil {
-		return nil, err
-	}
+	return newPublisher(cfg, journalPatience)
+}
+
+func newPublisher(cfg PublisherConfig, patience time.Duration) (*Publisher, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Publisher{
-		cfg: cfg, sender: sender{address: cfg.Address}, journal: j, abort: cancel,
+		cfg: cfg, sender: sender{address: cfg.Address}, abort: cancel,
 		wake: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		ending: make(chan struct{}), done: make(chan struct{}),
+	}
+	if cfg.Address == "" {
+		close(p.done)
+		return p, nil
+	}
+	var err error
+	if p.journal, err = openJournal(cfg.JournalPath, patience); err != nil {
+		cancel()
+		return nil, err
 	}
 	go p.run(ctx)
 	return p, nil
@@ -147,6 +159,9 @@ func (p *Publisher) Close(ctx context.Context) error {
 		<-p.done
 	}
 	p.abort()
+	if p.journal == nil {
+		return nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.journal.close()
@@ -233,7 +248,7 @@ func Replay(ctx context.Context, cfg PublisherConfig) error {
 	if cfg.Address == "" || !journalExists(cfg.JournalPath) {
 		return nil
 	}
-	p, err := NewPublisher(cfg)
+	p, err := newPublisher(cfg, 0)
 	if errors.Is(err, errJournalBusy) {
 		return nil
 	}

@@ -129,13 +129,16 @@ func readServed(socket, runtimeType string) (served, error) {
 	return s, nil
 }
 
-// linkSocketDir makes the directory of the socket, and notes it in the bundle
-// if it is not the one that is used by default.
-func linkSocketDir(bundle, socket string) error {
-	dir := filepath.Dir(socket)
+func makeSocketDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return fmt.Errorf("make the directory of the shim's socket: %w", err)
 	}
+	return nil
+}
+
+// noteSocketDir leaves a link to the directory of the socket in the bundle, if
+// it is not the one that is used by default.
+func noteSocketDir(bundle, dir string) error {
 	if dir == defaultSocketDir {
 		return nil
 	}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shim
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/containerd/log"
+
+	"berth/configs"
+)
+
+// roleVariable has the test binary play another program.
+const roleVariable = "BERTH_SHIM_TEST_ROLE"
+
+const testRuntime = "io.containerd.test.v2"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(roleVariable) {
+	case "shim":
+		os.Exit(Main(testEnv()))
+	case "publish":
+		os.Exit(publishUntilKilled())
+	}
+	os.Exit(m.Run())
+}
+
+// testEnv is a shim whose server speaks lines of text.
+func testEnv() Env {
+	return Env{
+		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Name: "test-shim", RuntimeType: testRuntime, Version: "v1.2.3", Revision: "abc",
+		Serve: serveLines,
+		Delete: func(_ context.Context, cfg DeleteConfig) (DeleteResult, error) {
+			log.L.Debug("delete " + cfg.SocketPath)
+			return DeleteResult{Pid: 42, ExitStatus: 137, ExitedAt: time.Unix(1700000000, 5)}, nil
+		},
+		Features: func(_ context.Context, rt configs.Runtime) ([]byte, error) {
+			return fmt.Appendf(nil, `{"ociVersionMin":%q}`, rt.BinaryName), nil
+		},
+	}
+}
+
+// serveLines says its pid to whoever connects, and ends at the word "stop".
+func serveLines(_ context.Context, cfg ServeConfig) error {
+	log.L.WithField("namespace", cfg.Namespace).Info("serving")
+	for {
+		conn, err := cfg.Listener.Accept()
+		if err != nil {
+			return err
+		}
+		if stop := serveLine(conn); stop {
+			if err := RemoveSocket(cfg.SocketPath); err != nil {
+				return err
+			}
+			_, _ = fmt.Fprintln(conn, "stopped")
+			return conn.Close()
+		}
+		_ = conn.Close()
+	}
+}
+
+func serveLine(conn net.Conn) (stop bool) {
+	_, _ = fmt.Fprintln(conn, os.Getpid())
+	s := bufio.NewScanner(conn)
+	return s.Scan() && s.Text() == "stop"
+}
+
+func publishUntilKilled() int { return 1 }
