@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+
+	"berth/test/e2e/node"
+)
+
+// shared is the node of all tests that leave containerd running.
+var shared *node.Node
+
+var runtimes = flag.String("runtimes", node.PodRuntime+","+node.RuncRuntime, "runtimes to test")
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	n, err := node.Start(context.Background(), node.Config{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "start node:", err)
+		return 1
+	}
+	shared = n
+	status := m.Run()
+	tail := n.LogTail()
+	if err := n.Stop(context.Background()); err != nil {
+		fmt.Fprintf(os.Stderr, "after all tests:\n%v\n", err)
+		status = 1
+	}
+	if status != 0 {
+		fmt.Fprintf(os.Stderr, "containerd's log ends with:\n%s", tail)
+	}
+	return status
+}
+
+// runtimeCase is one runtime under test.
+type runtimeCase struct {
+	name    string // as containerd knows it
+	handler string // as CRI knows it
+	control bool   // it is there to compare with
+}
+
+// eachRuntime runs a test for each runtime, named by it.
+func eachRuntime(t *testing.T, test func(t *testing.T, r runtimeCase)) {
+	t.Helper()
+	for _, r := range []runtimeCase{
+		{name: node.PodRuntime, handler: node.PodHandler},
+		{name: node.RuncRuntime, handler: node.RuncHandler, control: true},
+	} {
+		if strings.Contains(*runtimes, r.name) {
+			t.Run(r.handler, func(t *testing.T) { test(t, r) })
+		}
+	}
+}
+
+// known skips the rest of a test for the control, whose failure in it is known.
+func (r runtimeCase) known(t *testing.T, reason string) {
+	t.Helper()
+	if r.control {
+		t.Skipf("known failure of %s: %s", r.name, reason)
+	}
+}
+
+// testTimeout bounds one test; a loaded machine of two cores needs a few seconds at most.
+const testTimeout = 40 * time.Second
+
+// testContext is a context in a node's namespace. It outlives the test's own, so
+// that clean-up can use it.
+func testContext(t *testing.T, n *node.Node) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), n.ID()), testTimeout)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// ownNode starts a node for a test that ends containerd.
+func ownNode(t *testing.T, config node.Config) *node.Node {
+	t.Helper()
+	n, err := node.Start(context.Background(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		tail := n.LogTail()
+		if err := n.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("containerd's log ends with:\n%s", tail)
+		}
+	})
+	return n
+}
+
+// identifier makes a container id from the test's name.
+func identifier(t *testing.T) string {
+	t.Helper()
+	return strings.ToLower(strings.NewReplacer("/", "-", "_", "-", "#", "-").Replace(strings.TrimPrefix(t.Name(), "Test")))
+}
+
+func must[T any](value T, err error) func(t *testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+}
