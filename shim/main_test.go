@@ -71,5 +71,3 @@ func serveLine(conn net.Conn) (stop bool) {
 	s := bufio.NewScanner(conn)
 	return s.Scan() && s.Text() == "stop"
 }
-
-func publishUntilKilled() int { return 1 }
