@@ -14,34 +14,57 @@ import (
 // holds what CRIU says of the reason; its whole log stays in WorkPath, or if none was given
 // in the file criu-dump.log of CLI.Dir.
 func (c *CLI) Checkpoint(ctx context.Context, r *CheckpointRequest) error {
-	req := *r
-	scratch := req.WorkPath == ""
-	if scratch {
-		dir, err := os.MkdirTemp(c.Dir, "criu-work-")
-		if err != nil {
-			return fmt.Errorf("make work directory of criu: %w", err)
-		}
-		defer func() { _ = os.RemoveAll(dir) }()
-		req.WorkPath = dir
+	criu := r.CRIU
+	work, err := criu.openWork(c.Dir, "dump.log")
+	if err != nil {
+		return err
 	}
-	args := req.args()
-	if !req.Exit {
+	defer work.close()
+	args := criu.args()
+	if !r.Exit {
 		args = append(args, "--leave-running")
 	}
-	err := c.simple(ctx, "checkpoint", append(args, req.ID)...)
+	return work.explain(c.simple(ctx, "checkpoint", append(args, r.ID)...))
+}
+
+// criuWork is the directory in which CRIU leaves its log.
+type criuWork struct {
+	log  string // the log's path while CRIU runs
+	dir  string // to be removed in the end; "" if it is the caller's
+	keep string // where the log of a failure goes then
+}
+
+// openWork makes a work directory in dir, unless the caller has given one.
+func (c *CRIU) openWork(dir, log string) (*criuWork, error) {
+	if c.WorkPath != "" {
+		return &criuWork{log: filepath.Join(c.WorkPath, log)}, nil
+	}
+	scratch, err := os.MkdirTemp(dir, ".criu-work-")
+	if err != nil {
+		return nil, fmt.Errorf("make work directory of criu: %w", err)
+	}
+	c.WorkPath = scratch
+	return &criuWork{log: filepath.Join(scratch, log), dir: scratch, keep: filepath.Join(dir, "criu-"+log)}, nil
+}
+
+func (w *criuWork) close() {
+	if w.dir != "" {
+		_ = os.RemoveAll(w.dir)
+	}
+}
+
+// explain adds to the runtime's error, which says no more than that CRIU failed, what CRIU
+// itself gives as the reason, and where the rest is.
+func (w *criuWork) explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	log := filepath.Join(req.WorkPath, "dump.log")
-	reason := criuReason(log)
-	if scratch && c.Dir != "" {
-		kept := filepath.Join(c.Dir, "criu-dump.log")
-		if os.Rename(log, kept) == nil {
-			log = kept
-		}
-	}
+	reason, log := criuReason(w.log), w.log
 	if reason == "" {
 		return err
+	}
+	if w.dir != "" && os.Rename(w.log, w.keep) == nil {
+		log = w.keep
 	}
 	return fmt.Errorf("%w; criu: %s; see %s", err, reason, log)
 }

@@ -21,8 +21,25 @@ import (
 const undoTimeout = 5 * time.Second
 
 // Create makes a container whose init waits for Start, or restores one whose init runs. On
-// an error nothing of it is left.
+// an error nothing of it is left. That of a restore is explained as Checkpoint's is, the log
+// being restore.log in WorkPath or criu-restore.log in the bundle.
 func (c *CLI) Create(ctx context.Context, r *CreateRequest) (*process.Process, error) {
+	if r.Restore == nil {
+		return c.create(ctx, r)
+	}
+	criu := r.Restore.CRIU
+	work, err := criu.openWork(r.Bundle, "restore.log")
+	if err != nil {
+		return nil, err
+	}
+	defer work.close()
+	req := *r
+	req.Restore = &RestoreRequest{CRIU: criu}
+	p, err := c.create(ctx, &req)
+	return p, work.explain(err)
+}
+
+func (c *CLI) create(ctx context.Context, r *CreateRequest) (*process.Process, error) {
 	pidFile := r.PidFile
 	if pidFile == "" {
 		pidFile = filepath.Join(r.Bundle, "init.pid")

@@ -43,7 +43,8 @@ type CheckpointRequest struct {
 type CRIU struct {
 	// ImagePath is the directory of the image files. Required.
 	ImagePath string
-	// WorkPath is where CRIU writes its logs (dump.log, restore.log); "" lets the runtime choose.
+	// WorkPath is where CRIU writes its logs (dump.log, restore.log); "" is a directory that
+	// lasts as long as the call.
 	WorkPath string
 	// ParentPath is an earlier pre-dump, as a path relative to ImagePath. Checkpoint only: the
 	// image itself says it to restore.
