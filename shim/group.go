@@ -15,8 +15,8 @@ import (
 )
 
 // maxSpec bounds what is read of a config.json, in bytes. containerd's own
-// messages end at 16 MiB.
-const maxSpec = 32 << 20
+// messages end at 16 MiB, so a spec is smaller.
+const maxSpec = 17 << 20
 
 // groupAnnotations are the annotations whose value names the group that a
 // container belongs to, the first that is set winning: containerd's own, the
