@@ -9,6 +9,8 @@ import (
 	"time"
 
 	task "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/typeurl/v2"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"berth/test/e2e/conformance/daemon"
@@ -164,32 +166,63 @@ func live(c *container) {
 	}
 }
 
-// The runtime hangs over a signal to a container: what is asked about that
+// The runtime hangs over a call for a container: what is asked about that
 // container is answered all the same, and so is its exit.
-func TestHungKillSparesItself(t *testing.T) {
-	h := newFakeHost(t)
-	c := h.fake("stuck", "", verbs("kill", fakeoci.Verb{Reached: h.hostGate("reached"), Before: h.hostGate("held"), Times: 1}),
-		"await "+h.hostGate("exit")+" ; exit 4")
-	c.up()
-	done := make(chan error, 1)
-	go func() { done <- c.kill(unix.SIGUSR1) }()
-	held := h.reached(done)
-	if !held {
-		// The signal was sent without the runtime and has ended the script.
-		if status, err := c.wait(""); err != nil || status != 128+uint32(unix.SIGUSR1) {
-			t.Errorf("wait: status %d, error %v", status, err)
-		}
-		c.remove()
+func TestHungCallSparesItself(t *testing.T) {
+	calls := map[string]func(c *container) error{
+		"kill":   func(c *container) error { return c.kill(unix.SIGTERM) },
+		"pause":  func(c *container) error { return c.pause() },
+		"update": func(c *container) error { return c.update() },
+	}
+	for verb, call := range calls {
+		t.Run(verb, func(t *testing.T) {
+			h := newFakeHost(t)
+			plan := verbs(verb, fakeoci.Verb{Reached: h.hostGate("reached"), Before: h.hostGate("held"), Times: 1})
+			c := h.fake("stuck", "", plan, "await "+h.hostGate("exit")+" ; exit 4")
+			c.up()
+			done := make(chan error, 1)
+			go func() { done <- call(c) }()
+			if !h.reached(done) {
+				checkEnd(c, verb)
+				c.remove()
+				return
+			}
+			probe(c)
+			h.open("exit", os.O_WRONLY)
+			ctx, cancel := context.WithTimeout(h.ctx, patience)
+			defer cancel()
+			if _, err := h.Events.Await(ctx, 1, exits); err != nil {
+				t.Errorf("exit: %v", err)
+			}
+			h.open("held", os.O_WRONLY)
+			<-done // the process is gone: any answer will do
+			c.remove()
+		})
+	}
+}
+
+// checkEnd is for a shim that does a verb without the runtime.
+func checkEnd(c *container, verb string) {
+	c.t.Helper()
+	if verb != "kill" {
 		return
 	}
-	probe(c)
-	h.open("exit", os.O_WRONLY)
-	ctx, cancel := context.WithTimeout(h.ctx, patience)
-	defer cancel()
-	if _, err := h.Events.Await(ctx, 1, exits); err != nil {
-		t.Errorf("exit: %v", err)
+	if status, err := c.wait(""); err != nil || status != 128+uint32(unix.SIGTERM) {
+		c.t.Errorf("wait: status %d, error %v", status, err)
 	}
-	h.open("held", os.O_WRONLY)
-	<-done // the process may be gone by now: any answer will do
-	c.remove()
+}
+
+func (c *container) pause() error {
+	_, err := c.shim.Task.Pause(c.ctx, &task.PauseRequest{ID: c.bundle.ID})
+	return native(err)
+}
+
+func (c *container) update() error {
+	limit := int64(1 << 30)
+	resources, err := typeurl.MarshalAnyToProto(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}})
+	if err != nil {
+		return err
+	}
+	_, err = c.shim.Task.Update(c.ctx, &task.UpdateTaskRequest{ID: c.bundle.ID, Resources: resources})
+	return native(err)
 }

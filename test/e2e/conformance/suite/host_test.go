@@ -58,6 +58,13 @@ func newHostWith(t *testing.T, runtime string) *host {
 	return h
 }
 
+// extend gives a test that waits on purpose the time for it.
+func (h *host) extend(t *testing.T, by time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), deadline+by)
+	t.Cleanup(cancel)
+	h.ctx = ctx
+}
+
 // settle looks for leftovers until there are none; a shim's exit follows its
 // answer to Shutdown, so the first look may be too early. After a failure one
 // look is enough.

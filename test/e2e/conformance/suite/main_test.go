@@ -23,7 +23,10 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	typeurl.Register(&specs.Process{}, "types.containerd.io", "opencontainers/runtime-spec",
-		fmt.Sprint(specs.VersionMajor), "Process")
+	// As containerd's client does.
+	const prefix = "types.containerd.io"
+	major := fmt.Sprint(specs.VersionMajor)
+	typeurl.Register(&specs.Process{}, prefix, "opencontainers/runtime-spec", major, "Process")
+	typeurl.Register(&specs.LinuxResources{}, prefix, "opencontainers/runtime-spec", major, "LinuxResources")
 	os.Exit(m.Run())
 }

@@ -17,6 +17,7 @@ const (
 	topicExit        = "/tasks/exit"
 	topicExecAdded   = "/tasks/exec-added"
 	topicExecStarted = "/tasks/exec-started"
+	topicDelete      = "/tasks/delete"
 )
 
 func exits(e daemon.Event) bool { return e.Topic == topicExit }
@@ -26,7 +27,7 @@ func exits(e daemon.Event) bool { return e.Topic == topicExit }
 func checkExec(h *host, container, exec string, pid, status uint32) {
 	h.t.Helper()
 	events := h.Events.Select(func(e daemon.Event) bool {
-		return e.ContainerID == container && e.ExecID == exec && e.Topic != "/tasks/delete"
+		return e.ContainerID == container && e.ExecID == exec && e.Topic != topicDelete
 	})
 	want := []daemon.Event{
 		{Topic: topicExecAdded, ContainerID: container, ExecID: exec},

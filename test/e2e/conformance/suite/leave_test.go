@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package suite
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"berth/test/e2e/conformance/daemon"
+	"berth/test/fakeoci"
+)
+
+// A client leaves while its call is with the runtime: the shim finishes the call
+// or undoes it, and the next client finds it in order.
+func TestClientLeaves(t *testing.T) {
+	calls := map[string]func(c *container) error{
+		"create": func(c *container) error { return c.create(noStreams) },
+		"start":  func(c *container) error { return c.start() },
+		"exec":   func(c *container) error { _, err := c.execFake("e", "exit", "3"); return err },
+		"delete": func(c *container) error { _, err := c.delete(""); return err },
+	}
+	for verb, call := range calls {
+		t.Run(verb, func(t *testing.T) {
+			h := newFakeHost(t)
+			c := h.fake("c", "", verbs(verb, fakeoci.Verb{Reached: h.hostGate("reached"), Before: h.hostGate("held"), Times: 1}), "sleep")
+			bringTo(c, verb)
+			leaver := c.redial()
+			ctx, cancel := context.WithCancel(h.ctx)
+			defer cancel()
+			leaver.host = &host{Daemon: h.Daemon, t: t, ctx: ctx}
+			done := make(chan error, 1)
+			go func() { done <- call(leaver) }()
+			h.open("reached", os.O_RDONLY)
+			if err := leaver.shim.Close(); err != nil {
+				t.Errorf("leave: %v", err)
+			}
+			cancel()
+			<-done
+			h.open("held", os.O_WRONLY)
+			resume(c, verb, call)
+		})
+	}
+}
+
+// redial returns the container over a connection of its own.
+func (c *container) redial() *container {
+	c.t.Helper()
+	shim, err := daemon.Dial(c.ctx, c.shim.Address)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { shim.Close() })
+	other := *c
+	other.shim = shim
+	return &other
+}
+
+// resume takes the container from where the client left it to its end: the
+// call that was cut off either took place or can be made again.
+func resume(c *container, verb string, call func(*container) error) {
+	c.t.Helper()
+	err := call(c)
+	took := errdefs.IsAlreadyExists(err) || errdefs.IsFailedPrecondition(err) || errdefs.IsNotFound(err)
+	if err != nil && !took {
+		c.t.Errorf("%s by the next client: %v", verb, err)
+	}
+	if verb == "delete" {
+		c.leave()
+		return
+	}
+	if err := c.kill(unix.SIGKILL); err != nil {
+		c.t.Errorf("kill: %v", err)
+	}
+	if status, err := c.wait(""); err != nil || status != 137 {
+		c.t.Errorf("wait: status %d, error %v", status, err)
+	}
+	if _, err := c.delete(""); err != nil {
+		c.t.Errorf("delete: %v", err)
+	}
+	c.leave()
+}
