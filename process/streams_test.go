@@ -209,6 +209,26 @@ func TestStdinOutlivesItsClients(t *testing.T) {
 	}
 }
 
+// A client that writes to a process that no longer reads gets EPIPE, as it
+// would without a shim.
+func TestStdinEndsWithItsProcess(t *testing.T) {
+	g := newRig(t)
+	in := g.fifo("in")
+	g.open(Stdio{Stdin: in}, testLimits())
+	g.exit(g.sh("exit"), 0)
+	w := g.writer(in)
+	g.write(w, "x")
+	select {
+	case <-g.streams.input.done:
+	case <-g.ctx.Done():
+		t.Fatal("the relay goes on")
+	}
+	if _, err := w.Write([]byte("x")); !errors.Is(err, unix.EPIPE) {
+		t.Errorf("write: %v", err)
+	}
+	g.close()
+}
+
 // Data that was in the FIFO before anybody read it comes before the end.
 func TestStdinWrittenBeforeAttach(t *testing.T) {
 	g := newRig(t)
