@@ -32,7 +32,11 @@ func (r *recorder) Name() string { return r.name }
 func (r *recorder) Create(_ context.Context, s *Spec) error {
 	*r.log = append(*r.log, "create "+r.name)
 	if r.seenHost != nil {
-		*r.seenHost = s.OCI().Hostname
+		oci, err := s.OCI()
+		if err != nil {
+			return err
+		}
+		*r.seenHost = oci.Hostname
 	}
 	if r.edit != nil {
 		if err := s.Edit(r.edit); err != nil {

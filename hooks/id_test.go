@@ -87,7 +87,7 @@ func FuzzSpec(f *testing.F) {
 		if err := s.write(); err != nil {
 			t.Fatal(err)
 		}
-		if got := load(t, s.Bundle()).OCI(); got.Domainname != "edited.example" {
+		if got, err := load(t, s.Bundle()).OCI(); err != nil || got.Domainname != "edited.example" {
 			t.Errorf("the edit was lost: %+v", got)
 		}
 	})

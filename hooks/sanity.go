@@ -37,7 +37,7 @@ func (Sanity) Create(_ context.Context, s *Spec) error {
 	if err := ValidID(s.ID()); err != nil {
 		return err
 	}
-	if linux := s.OCI().Linux; linux != nil {
+	if linux := s.outline.Linux; linux != nil {
 		if err := checkCgroupsPath(linux.CgroupsPath); err != nil {
 			return err
 		}
@@ -106,7 +106,7 @@ func checkCgroupsPath(p string) error {
 
 func checkAnnotations(s *Spec) error {
 	var size int
-	for k, v := range s.OCI().Annotations {
+	for k, v := range s.outline.Annotations {
 		size += len(k) + len(v)
 		if k == "" {
 			return refuse("an annotation's key", k, "it must not be empty")
@@ -117,7 +117,7 @@ func checkAnnotations(s *Spec) error {
 	}
 	if size > maxAnnotations {
 		return fmt.Errorf("annotations have %d bytes in %d keys and their values: at most %d are allowed: %w",
-			size, len(s.OCI().Annotations), maxAnnotations, errdefs.ErrInvalidArgument)
+			size, len(s.outline.Annotations), maxAnnotations, errdefs.ErrInvalidArgument)
 	}
 	return checkUTF8(s.raw)
 }
@@ -150,7 +150,7 @@ func checkUTF8(raw []byte) error {
 func checkRootfs(s *Spec) error {
 	const field = "root.path"
 	const allowed = "it must be an absolute path or one inside of the bundle"
-	root := s.OCI().Root
+	root := s.outline.Root
 	if root == nil || root.Path == "" {
 		return refuse(field, "", allowed)
 	}

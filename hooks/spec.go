@@ -31,8 +31,22 @@ type Spec struct {
 	id, bundle string
 	info       fs.FileInfo // of config.json when it was read
 	raw        []byte      // config.json as it is on disk
-	oci        specs.Spec  // raw, decoded, and what the hooks made of it
+	outline    outline
+	oci        *specs.Spec // raw, decoded, and what the hooks made of it; nil until asked for
 	changed    bool
+}
+
+// outline is what most containers are judged by. It is decoded by itself because a whole
+// specs.Spec costs a shim some 300 KiB for as long as it lives: encoding/json keeps what it
+// has learnt of each of its types.
+type outline struct {
+	Annotations map[string]string `json:"annotations"`
+	Root        *struct {
+		Path string `json:"path"`
+	} `json:"root"`
+	Linux *struct {
+		CgroupsPath string `json:"cgroupsPath"`
+	} `json:"linux"`
 }
 
 // LoadSpec reads the spec of container id from its bundle. A missing file is
@@ -43,7 +57,7 @@ func LoadSpec(bundle, id string) (*Spec, error) {
 	if err := s.read(); err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(s.raw, &s.oci); err != nil {
+	if err := json.Unmarshal(s.raw, &s.outline); err != nil {
 		return nil, s.notASpec(err)
 	}
 	return s, nil
@@ -55,14 +69,33 @@ func (s *Spec) ID() string { return s.id }
 // Bundle is the directory of config.json.
 func (s *Spec) Bundle() string { return s.bundle }
 
+// Annotations are the container's annotations, as config.json has them. They are not to be
+// changed.
+func (s *Spec) Annotations() map[string]string { return s.outline.Annotations }
+
 // OCI is the spec as the hooks so far have left it. It is for reading: an edit that does not
-// go through Edit is not written.
-func (s *Spec) OCI() *specs.Spec { return &s.oci }
+// go through Edit is not written. The error, of a field with a wrong type, is
+// errdefs.ErrInvalidArgument. It is decoded when first asked for: a hook that has no business
+// with a container should find that out from its annotations.
+func (s *Spec) OCI() (*specs.Spec, error) {
+	if s.oci == nil {
+		oci := new(specs.Spec)
+		if err := json.Unmarshal(s.raw, oci); err != nil {
+			return nil, s.notASpec(err)
+		}
+		s.oci = oci
+	}
+	return s.oci, nil
+}
 
 // Edit has f change the spec. The change is written once all hooks have had their turn.
 func (s *Spec) Edit(f func(*specs.Spec) error) error {
+	oci, err := s.OCI()
+	if err != nil {
+		return err
+	}
 	s.changed = true
-	return f(&s.oci)
+	return f(oci)
 }
 
 func (s *Spec) path() string { return filepath.Join(s.bundle, configFile) }

@@ -34,6 +34,9 @@ func (s *Spec) write() error {
 
 // patched is config.json with what the hooks changed, or nil if that is nothing.
 func (s *Spec) patched() ([]byte, error) {
+	if s.oci == nil {
+		return nil, nil
+	}
 	var orig specs.Spec
 	if err := json.Unmarshal(s.raw, &orig); err != nil {
 		return nil, err
@@ -42,7 +45,7 @@ func (s *Spec) patched() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := tree(&s.oci)
+	after, err := tree(s.oci)
 	if err != nil {
 		return nil, err
 	}

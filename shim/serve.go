@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -46,22 +46,16 @@ func (p Parts) runtime(sup *process.Supervisor, namespace string) func(configs.R
 	}
 }
 
-const (
-	// flushTimeout bounds how long a shim that was shut down waits for
-	// containerd to take the last events. containerd itself waits 3 s for the
-	// answer to Shutdown (io.containerd.timeout.shim.shutdown).
-	flushTimeout = 2 * time.Second
-	// trimInterval is how often memory that is free goes back to the kernel
-	// after work was done. The timer runs only then.
-	trimInterval = 10 * time.Second
-	// gcPercent has the heap of an idle shim small at the price of more
-	// collections while there is work; a shim's heap is about 1 MiB.
-	gcPercent = 40
-)
+// flushTimeout bounds how long a shim that was shut down waits for containerd
+// to take the last events. containerd itself waits 3 s for the answer to
+// Shutdown (io.containerd.timeout.shim.shutdown).
+const flushTimeout = 2 * time.Second
 
 // Serve is the shim: it serves a pod until it is shut down.
 func (p Parts) Serve(ctx context.Context, cfg ServeConfig) (retErr error) {
-	debug.SetGCPercent(gcPercent)
+	if err := os.Chdir("/"); err != nil { // the bundle is not ours to hold on to
+		return err
+	}
 	sup := process.NewSupervisor()
 	defer sup.Close()
 	if err := sup.ReapOrphans(); err != nil {
@@ -137,7 +131,7 @@ func (s *server) serve(ctx context.Context, cfg ServeConfig, pod *sandbox.Pod) e
 	tasks.register(srv)
 
 	var background sync.WaitGroup
-	background.Go(s.trim)
+	background.Go(func() { trim(s.activity, s.stopping) })
 	defer background.Wait()
 	failed := make(chan error, 1)
 	background.Go(func() { failed <- srv.Serve(ctx, cfg.Listener) })
@@ -187,27 +181,6 @@ func (s *server) answerIfStopping() {
 	case <-s.stopping:
 		s.answer.Do(func() { close(s.answered) })
 	default:
-	}
-}
-
-// trim gives memory back to the kernel once, some time after each burst of
-// calls. An idle shim runs nothing.
-func (s *server) trim() {
-	timer := time.NewTimer(trimInterval)
-	defer timer.Stop()
-	for {
-		select {
-		case <-s.stopping:
-			return
-		case <-timer.C:
-			debug.FreeOSMemory()
-		}
-		select {
-		case <-s.stopping:
-			return
-		case <-s.activity:
-			timer.Reset(trimInterval)
-		}
 	}
 }
 
