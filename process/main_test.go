@@ -5,9 +5,11 @@ package process
 import (
 	"os"
 	"testing"
+
+	"berth/test/leak"
 )
 
 func TestMain(m *testing.M) {
 	runProgram()
-	os.Exit(m.Run())
+	os.Exit(leak.Main(m))
 }

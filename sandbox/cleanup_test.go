@@ -20,9 +20,15 @@ func (r *rig) cleanup(c *Container) (Deleted, error) {
 	return Cleanup(r.ctx(), CleanupRequest{ID: c.req.ID, Bundle: c.Bundle(), Runtime: r.runtime})
 }
 
-// abandon forgets a container, as the death of its shim would.
+// abandon forgets a container, as the death of its shim would. What the kernel
+// would close is closed at the end of the test.
 func (r *rig) abandon(c *Container) {
 	r.pod.remove(c.req.ID)
+	r.Cleanup(func() {
+		r.wait(c, "") // its watcher lives on
+		c.closeStreams(r.ctx())
+		c.closeCgroup()
+	})
 }
 
 func TestCleanupKillsWhatRuns(t *testing.T) {

@@ -91,6 +91,12 @@ func (c *Container) tearDown(ctx context.Context) error {
 	if err := ignoreNotFound(c.rt.Delete(ctx, c.req.ID, false)); err != nil {
 		return err
 	}
+	c.closeCgroup()
+	c.cutStarts()
+	return errors.Join(unmountRootfs(c.req.Bundle), c.pod.cfg.Hooks.Delete(ctx, c.req.ID))
+}
+
+func (c *Container) closeCgroup() {
 	if c.oom != nil {
 		_ = c.oom.Close()
 		c.oom = nil
@@ -98,8 +104,6 @@ func (c *Container) tearDown(ctx context.Context) error {
 	if cg := c.cgroup.Swap(nil); cg != nil {
 		_ = cg.Close()
 	}
-	c.cutStarts()
-	return errors.Join(unmountRootfs(c.req.Bundle), c.pod.cfg.Hooks.Delete(ctx, c.req.ID))
 }
 
 // closeStreams delivers the rest of all output and closes it.

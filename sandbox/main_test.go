@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"berth/test/fakeoci"
+	"berth/test/leak"
 )
 
 // fakeRuntime is the path of the fake OCI runtime, built before any
@@ -23,7 +24,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	code := m.Run()
+	code := leak.Main(m)
 	if err := os.RemoveAll(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package test holds what is true of the whole module: which package may
+// import which, and which modules a shim may carry.
+package test
+
+import (
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowed lists, for each package, the packages of this module that it may
+// import. Imports point one way; a package that is not here may not exist.
+var allowed = map[string][]string{
+	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/sandbox", "berth/process/oci", "berth/process", "berth/hooks", "berth/configs"},
+
+	"berth/shim":           {"berth/sandbox", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
+	"berth/sandbox":        {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/hooks", "berth/configs"},
+	"berth/process/oci":    {"berth/process"},
+	"berth/process/cgroup": {},
+	"berth/process":        {},
+	"berth/hooks":          {},
+	"berth/configs":        {},
+
+	"berth/test":             {},
+	"berth/test/leak":        {},
+	"berth/test/fakeoci":     {},
+	"berth/test/fakeoci/cmd": {"berth/test/fakeoci"},
+}
+
+// heavy are packages that no shim may carry, with the reason.
+var heavy = map[string]string{
+	"google.golang.org/grpc":                         "a shim speaks ttrpc; only the status and codes of gRPC come with that",
+	"net/http":                                       "a server nobody asked for, and 2 MiB",
+	"go.opentelemetry.io/otel":                       "tracing is the client's business",
+	"github.com/containerd/containerd/v2/client":     "the shim is not a client",
+	"github.com/containerd/containerd/v2/pkg/shim":   "it owns SIGCHLD and a plugin registry",
+	"github.com/containerd/plugin/registry":          "composition happens in cmd, by hand",
+	"os/exec":                                        "processes are started and reaped by berth/process alone",
+	"testing":                                        "tests stay in tests",
+	"html/template":                                  "it keeps the linker from dropping unused methods",
+	"text/template":                                  "it keeps the linker from dropping unused methods",
+	"github.com/containerd/cgroups/v3":               "process/cgroup encodes statistics by itself",
+	"github.com/opencontainers/runc/libcontainer":    "the runtime is a program",
+	"github.com/prometheus/client_golang/prometheus": "metrics are the operator tool's business",
+}
+
+// mayExec are the imports of os/exec by others that are accepted: the mount
+// library runs mount helpers, under a Hold of the supervisor.
+var mayExec = []string{"github.com/containerd/containerd/v2/core/mount", "github.com/containerd/continuity/fs"}
+
+func list(t *testing.T, args ...string) []string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-tags", "no_grpc"}, args...)...)
+	cmd.Dir = ".."
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	for _, line := range list(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
+		pkg, imports, _ := strings.Cut(line, " ")
+		may, known := allowed[pkg]
+		if !known {
+			t.Errorf("%s is in no place of the table: add it, with what it may import", pkg)
+		}
+		for _, imp := range strings.Fields(imports) {
+			if strings.HasPrefix(imp, "berth/") && !slices.Contains(may, imp) {
+				t.Errorf("%s imports %s: see the table in this test and ARCHITECTURE.md", pkg, imp)
+			}
+		}
+	}
+}
+
+func TestNothingHeavyIsCarried(t *testing.T) {
+	importers := make(map[string][]string)
+	for _, line := range list(t, "-deps", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./cmd/containerd-shim-pod-v2") {
+		pkg, imports, _ := strings.Cut(line, " ")
+		for _, imp := range strings.Fields(imports) {
+			importers[imp] = append(importers[imp], pkg)
+		}
+	}
+	if len(importers) < 50 {
+		t.Fatalf("only %d packages are imported: is this the shim?", len(importers))
+	}
+	for imp, why := range heavy {
+		by := slices.DeleteFunc(importers[imp], func(pkg string) bool {
+			return imp == "os/exec" && slices.Contains(mayExec, pkg)
+		})
+		if len(by) > 0 {
+			t.Errorf("%s is imported by %v: %s", imp, by, why)
+		}
+	}
+}
