@@ -188,17 +188,34 @@ func (c *container) delete(ctx context.Context, t *testing.T, code uint32) {
 // remove removes what the test left of the container.
 func (c *container) remove(t *testing.T) {
 	ctx := testContext(t, c.node)
-	if task, err := c.Task(ctx, nil); err == nil {
+	// Found again, because the client changes when containerd restarts.
+	found, err := c.node.Client().LoadContainer(ctx, c.ID())
+	if errdefs.IsNotFound(err) {
+		return
+	}
+	if err != nil {
+		t.Errorf("clean up: %v", err)
+		return
+	}
+	if task, err := found.Task(ctx, nil); err == nil {
 		if _, err := task.Delete(ctx, containerd.WithProcessKill); err != nil && !errdefs.IsNotFound(err) {
 			t.Errorf("clean up: delete task: %v", err)
 		}
 	}
-	if c.task != nil && c.task.IO() != nil {
-		c.task.IO().Cancel()
-		_ = c.task.IO().Close()
+	if c.task != nil {
+		closeIO(c.task.IO())
 	}
-	if err := c.Delete(ctx, containerd.WithSnapshotCleanup); err != nil && !errdefs.IsNotFound(err) {
+	if err := found.Delete(ctx, containerd.WithSnapshotCleanup); err != nil && !errdefs.IsNotFound(err) {
 		t.Errorf("clean up: delete container: %v", err)
+	}
+}
+
+// closeIO removes the FIFOs of a process that cannot be deleted any more.
+func closeIO(io cio.IO) {
+	if io != nil {
+		io.Cancel()
+		// It has been closed already where the process was deleted after all.
+		_ = io.Close()
 	}
 }
 

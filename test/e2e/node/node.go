@@ -179,12 +179,19 @@ func (n *Node) LogTail() string {
 	return n.log.tail()
 }
 
+// AwaitLog waits until containerd's log has a line with all of the texts.
+func (n *Node) AwaitLog(ctx context.Context, texts ...string) error {
+	return n.log.await(ctx, texts)
+}
+
 // logFile is containerd's log: a file, and its last lines in memory, because the
 // file is removed with the node.
 type logFile struct {
-	mu   sync.Mutex // guards last
 	file *os.File
+
+	mu   sync.Mutex // guards last and more
 	last []byte
+	more chan struct{} // closed at the next write
 }
 
 // A failure shows so many lines of the log; so much of it is kept for that.
@@ -198,7 +205,7 @@ func newLogFile(path string) (*logFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open containerd's log: %w", err)
 	}
-	return &logFile{file: f}, nil
+	return &logFile{file: f, more: make(chan struct{})}, nil
 }
 
 func (l *logFile) Write(p []byte) (int, error) {
@@ -207,8 +214,38 @@ func (l *logFile) Write(p []byte) (int, error) {
 	if len(l.last) > 2*logTailSize {
 		l.last = append([]byte(nil), l.last[len(l.last)-logTailSize:]...)
 	}
+	close(l.more)
+	l.more = make(chan struct{})
 	l.mu.Unlock()
 	return l.file.Write(p)
+}
+
+// await looks at what is kept of the log, and then at each line that comes.
+func (l *logFile) await(ctx context.Context, texts []string) error {
+	for {
+		l.mu.Lock()
+		more, lines := l.more, string(l.last)
+		l.mu.Unlock()
+		for line := range strings.Lines(lines) {
+			if containsAll(line, texts) {
+				return nil
+			}
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %q in containerd's log: %w", texts, ctx.Err())
+		}
+	}
+}
+
+func containsAll(line string, texts []string) bool {
+	for _, t := range texts {
+		if !strings.Contains(line, t) {
+			return false
+		}
+	}
+	return true
 }
 
 func (l *logFile) tail() string {

@@ -67,13 +67,17 @@ func (n *Node) RunPod(ctx context.Context, name, handler string) (*Pod, error) {
 // WriteContainer writes the configuration of a container of the pod that runs a
 // command in the demo image, and returns the file. Its log is name.log.
 func (p *Pod) WriteContainer(name string, command ...string) (string, error) {
+	return p.writeContainer(name, map[string]any{}, command)
+}
+
+func (p *Pod) writeContainer(name string, resources map[string]any, command []string) (string, error) {
 	config := map[string]any{
 		"metadata": metadata{Name: name},
 		"labels":   labels(p.name),
 		"image":    map[string]string{"image": image.Demo},
 		"command":  command,
 		"log_path": name + ".log",
-		"linux":    map[string]any{},
+		"linux":    map[string]any{"resources": resources},
 	}
 	file := filepath.Join(p.node.dir, "pods", p.name+"-"+name+".json")
 	return file, writeJSON(file, config)
@@ -85,6 +89,19 @@ func (p *Pod) Run(ctx context.Context, name string, command ...string) (string, 
 	if err != nil {
 		return "", err
 	}
+	return p.runConfig(ctx, config)
+}
+
+// RunLimited is Run with a memory limit in bytes.
+func (p *Pod) RunLimited(ctx context.Context, name string, memory int64, command ...string) (string, error) {
+	config, err := p.writeContainer(name, map[string]any{"memory_limit_in_bytes": memory}, command)
+	if err != nil {
+		return "", err
+	}
+	return p.runConfig(ctx, config)
+}
+
+func (p *Pod) runConfig(ctx context.Context, config string) (string, error) {
 	out, err := p.node.Crictl(ctx, "create", p.ID, config, p.Config)
 	if err != nil {
 		return "", err
