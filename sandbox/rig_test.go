@@ -83,7 +83,7 @@ func (r *rig) remove(c *Container) {
 	r.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if err := c.Kill(ctx, "", unix.SIGKILL, false); err != nil {
+	if err := ignoreNotFound(c.Kill(ctx, "", unix.SIGKILL, false)); err != nil {
 		r.Errorf("kill %s: %v", c.req.ID, err)
 	}
 	if _, err := c.Wait(ctx, ""); err != nil {

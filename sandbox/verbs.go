@@ -105,8 +105,7 @@ func (c *Container) Checkpoint(ctx context.Context, r oci.CheckpointRequest) err
 
 // Kill sends a signal to a process, or with all to every process of the
 // container. It passes no gate and calls no runtime, so that it works
-// whatever hangs. To a process that has exited, SIGKILL and SIGTERM are no
-// error, as for every containerd shim; other signals are errdefs.ErrNotFound.
+// whatever hangs. A process that has exited is errdefs.ErrNotFound.
 func (c *Container) Kill(ctx context.Context, exec string, sig unix.Signal, all bool) error {
 	c.mu.Lock()
 	p, err := c.procLocked(exec)
@@ -118,8 +117,6 @@ func (c *Container) Kill(ctx context.Context, exec string, sig unix.Signal, all 
 	c.mu.Unlock()
 	cg := c.cgroup.Load()
 	switch {
-	case state == Stopped && (sig == unix.SIGKILL || sig == unix.SIGTERM):
-		return nil
 	case state == Stopped:
 		return fmt.Errorf("process already finished: %w", errdefs.ErrNotFound)
 	case os == nil:
@@ -159,7 +156,11 @@ type Pid struct {
 	Exec string // the exec that it is the process of, if any
 }
 
-// Pids lists the container's processes, as the kernel knows them.
+// Pids lists the container's processes, as the kernel knows them. An init that
+// has exited stays in the list until it is deleted, as a zombie would: to a
+// containerd that restarts, a container without processes is one that leaked,
+// and it would throw the exit away that it was not there to hear of
+// (core/runtime/v2/shim_load.go, shouldCleanupShim).
 func (c *Container) Pids() ([]Pid, error) {
 	cg := c.cgroup.Load()
 	c.mu.Lock()
@@ -172,11 +173,9 @@ func (c *Container) Pids() ([]Pid, error) {
 	init, stopped := c.init.pid(), c.init.state == Stopped
 	c.mu.Unlock()
 	switch {
-	case stopped:
+	case init == 0:
 		return nil, nil
-	case cg == nil && init == 0:
-		return nil, nil
-	case cg == nil:
+	case stopped, cg == nil:
 		return []Pid{{Pid: init}}, nil
 	}
 	pids, err := cg.Pids()

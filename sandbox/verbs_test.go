@@ -85,11 +85,13 @@ func TestErrorsOfStates(t *testing.T) {
 	}
 	r.kill(c, "")
 	r.wait(c, "")
-	if err := c.Kill(r.ctx(), "", unix.SIGHUP, false); !errors.Is(err, errdefs.ErrNotFound) {
-		t.Errorf("SIGHUP after exit: %v", err)
+	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGTERM, unix.SIGKILL} {
+		if err := c.Kill(r.ctx(), "", sig, false); !errors.Is(err, errdefs.ErrNotFound) {
+			t.Errorf("signal %d after exit: %v", sig, err)
+		}
 	}
-	if err := c.Kill(r.ctx(), "", unix.SIGTERM, false); err != nil {
-		t.Errorf("SIGTERM after exit: %v", err)
+	if pids, err := c.Pids(); err != nil || len(pids) != 1 || pids[0].Pid != c.init.pid() {
+		t.Errorf("pids after exit: %v, %v", pids, err)
 	}
 }
 
