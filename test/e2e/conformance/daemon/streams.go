@@ -16,6 +16,25 @@ import (
 // "", the path of a FIFO, or a URI.
 type Streams struct{ Stdin, Stdout, Stderr string }
 
+// Discard makes a FIFO as Pipe does and drains it until the writers are gone or
+// the returned function is called.
+func (d *Daemon) Discard(ctx context.Context, name string) (path string, stop func() error, err error) {
+	path, reader, err := d.Pipe(ctx, name, syscall.O_RDONLY)
+	if err != nil {
+		return "", nil, err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		io.Copy(io.Discard, reader) //nolint:errcheck // it ends by being closed
+	}()
+	return path, func() error {
+		err := reader.Close()
+		<-done
+		return err
+	}, nil
+}
+
 // Pipe makes a FIFO in the daemon's directory and opens the end that containerd
 // would hold: flag is syscall.O_RDONLY for an output, O_WRONLY for a stdin. The
 // caller closes it.

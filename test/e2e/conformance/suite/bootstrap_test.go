@@ -78,6 +78,28 @@ func TestBootstrapGroup(t *testing.T) {
 	first.remove()
 }
 
+// The socket goes with the shim: after a container of its own, after a group,
+// and by "delete" after the shim was killed.
+func TestSocketRemoved(t *testing.T) {
+	t.Run("own", func(t *testing.T) {
+		h := newHost(t)
+		h.sockets = true
+		h.run("c", "", nil, "forever").remove()
+	})
+	t.Run("group", func(t *testing.T) {
+		h := newHost(t)
+		h.sockets = true
+		h.run("c", "pod", nil, "forever").remove()
+	})
+	t.Run("killed", func(t *testing.T) {
+		h := newHost(t)
+		h.sockets = true
+		c := h.run("c", "", nil, "forever")
+		killShim(c)
+		deleteAll(h, []*container{c})
+	})
+}
+
 // The v2 service, which containerd up to 1.7 calls, answers on the same socket.
 func TestTaskV2(t *testing.T) {
 	h := newHost(t)

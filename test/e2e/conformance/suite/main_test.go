@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/runtime-spec/specs-go/features"
 )
 
 // Flags can only be declared before the testing package parses them.
@@ -28,5 +29,6 @@ func TestMain(m *testing.M) {
 	major := fmt.Sprint(specs.VersionMajor)
 	typeurl.Register(&specs.Process{}, prefix, "opencontainers/runtime-spec", major, "Process")
 	typeurl.Register(&specs.LinuxResources{}, prefix, "opencontainers/runtime-spec", major, "LinuxResources")
+	typeurl.Register(&features.Features{}, prefix, "opencontainers/runtime-spec", major, "features", "Features")
 	os.Exit(m.Run())
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -64,11 +65,26 @@ func TestBurstIsComplete(t *testing.T) {
 	}
 }
 
+// output gives stdout and, as containerd always does with it, a stderr of the
+// same kind.
+func (h *host) output(stdout string) daemon.Streams {
+	h.t.Helper()
+	if strings.Contains(stdout, "://") {
+		return daemon.Streams{Stdout: stdout, Stderr: stdout}
+	}
+	stderr, stop, err := h.Discard(h.ctx, "err")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { stop() })
+	return daemon.Streams{Stdout: stdout, Stderr: stderr}
+}
+
 // burst runs a container to its end with stdout as given.
 func burst(h *host, stdout string) {
 	h.t.Helper()
 	c := h.prepare("c", "", nil, "burst", strconv.Itoa(burstSize), "3")
-	if err := c.create(daemon.Streams{Stdout: stdout}); err != nil {
+	if err := c.create(h.output(stdout)); err != nil {
 		h.t.Fatalf("create: %v", err)
 	}
 	if err := c.start(); err != nil {
@@ -111,7 +127,7 @@ func TestStuckReader(t *testing.T) {
 			}
 			defer reader.Close()
 			c := h.prepare("c", "", nil, "spam")
-			if err := c.create(daemon.Streams{Stdout: path}); err != nil {
+			if err := c.create(h.output(path)); err != nil {
 				t.Fatalf("create: %v", err)
 			}
 			if err := c.start(); err != nil {
@@ -162,7 +178,9 @@ func TestStdinCloses(t *testing.T) {
 	}
 	defer reader.Close()
 	c := h.prepare("c", "", nil, "cat")
-	if err := c.create(daemon.Streams{Stdin: in, Stdout: out}); err != nil {
+	streams := h.output(out)
+	streams.Stdin = in
+	if err := c.create(streams); err != nil {
 		t.Fatalf("create: %v", err)
 	}
 	if err := c.start(); err != nil {

@@ -45,9 +45,5 @@ var leftOut = []string{
 	"upstream stress/Transfer: the control has no transfer service",
 }
 
-// knownOfControl names the own tests that the control is known to fail, with
-// the containerd issue or the place in its source where there is none.
-var knownOfControl = map[string]string{}
-
 // upstreamTest names a test of an upstream suite.
 type upstreamTest struct{ suite, test string }

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// Reasons that several entries share. A number is an issue of
+// containerd/containerd.
+const (
+	runtimeInline = "the exit loop and every call on a container wait for the runtime (#13814, #13849, #13378)"
+	plainError    = "an error without a class, so Unknown"
+	groupSocket   = "only the socket of a shim without a group is removed, and only by Shutdown"
+)
+
+// knownOfControl names the own tests that containerd-shim-runc-v2 of containerd
+// 2.4.2 is known to fail.
+var knownOfControl = map[string]string{
+	"own BootstrapLegacy/options":            "refuses a containerd up to 2.2 (#13910)",
+	"own BootstrapLegacy/empty":              "refuses a containerd up to 2.2 (#13910)",
+	"own TaskV2":                             "serves Task v3 alone",
+	"own SocketRemoved/group":                groupSocket,
+	"own SocketRemoved/killed":               groupSocket,
+	"own EventsWhileAway":                    "a publisher that waits for containerd holds up exec and wait (pkg/shim/publisher.go: 5 s for each attempt)",
+	"own EventsWhileAwayForLong":             "an event is dropped after five attempts",
+	"own HungRuntimeSparesNeighbours/delete": runtimeInline,
+	"own HungCallSparesItself/kill":          runtimeInline,
+	"own HungCallSparesItself/pause":         runtimeInline,
+	"own HungCallSparesItself/update":        runtimeInline,
+	"own StartTwice":                         plainError,
+	"own StartAfterExit":                     plainError,
+	"own DeleteOfRunning":                    plainError,
+	"own DoubleCreate":                       plainError,
+	"own Unknown":                            plainError,
+	"own BadBundle/truncated":                plainError,
+	"own BadBundle/missing":                  plainError,
+	"own BadBundle/rootfs-symlink":           plainError,
+	"own BadID":                              "an exec id is used as a file name, unchecked",
+}
