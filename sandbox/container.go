@@ -30,7 +30,7 @@ type CreateRequest struct {
 	// Checkpoint is the image directory to restore from, if any. The
 	// container is then made by Start.
 	Checkpoint string
-	// ParentCheckpoint is told on; no runtime needs it for a restore.
+	// ParentCheckpoint is the checkpoint that Checkpoint was made relative to.
 	ParentCheckpoint string
 }
 

@@ -128,9 +128,10 @@ func (c *Container) runtimeRequest() *oci.CreateRequest {
 	}
 	if c.req.Checkpoint != "" {
 		r.Restore = &oci.RestoreRequest{CRIU: oci.CRIU{
-			ImagePath: c.req.Checkpoint,
-			WorkPath:  c.criuWorkPath(),
-			ShellJob:  c.req.Stdio.Terminal,
+			ImagePath:  c.req.Checkpoint,
+			ParentPath: c.req.ParentCheckpoint,
+			WorkPath:   c.criuWorkPath(),
+			ShellJob:   c.req.Stdio.Terminal,
 		}}
 	}
 	return r

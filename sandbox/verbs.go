@@ -78,13 +78,20 @@ func (c *Container) Update(ctx context.Context, resources []byte) error {
 	})
 }
 
-// Checkpoint writes the container's state to r.ImagePath. r.ID is ignored.
+// Checkpoint writes the container's state to r.ImagePath, or to the directory
+// that the options name. r.ID is ignored.
 func (c *Container) Checkpoint(ctx context.Context, r oci.CheckpointRequest) error {
 	rt, ok := c.rt.(Checkpointer)
 	if !ok {
 		return fmt.Errorf("this runtime cannot checkpoint: %w", errdefs.ErrNotImplemented)
 	}
 	r.ID = c.req.ID
+	if r.ImagePath == "" {
+		r.ImagePath = c.req.Options.CriuImagePath
+	}
+	if r.ImagePath == "" {
+		return fmt.Errorf("neither the request nor CriuImagePath says where the checkpoint shall go: %w", errdefs.ErrInvalidArgument)
+	}
 	if r.WorkPath == "" {
 		r.WorkPath = c.criuWorkPath()
 	}
