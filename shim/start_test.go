@@ -452,6 +452,15 @@ func TestStartFailsWithoutTraces(t *testing.T) {
 		if err := cmd.Run(); err == nil || !strings.Contains(stderr.String(), "reply to containerd") {
 			t.Errorf("%v; %s", err, &stderr)
 		}
+		cwds, err := filepath.Glob("/proc/[0-9]*/cwd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range cwds {
+			if dir, _ := os.Readlink(link); dir == cmd.Dir {
+				t.Errorf("the shim is left behind: %s", link)
+			}
+		}
 	})
 	t.Run("path of the socket too long", func(t *testing.T) {
 		n := *n
