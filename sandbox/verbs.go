@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"berth/process"
+	"berth/process/cgroup"
 	"berth/process/oci"
 )
 
@@ -131,7 +132,7 @@ func (c *Container) Kill(ctx context.Context, exec string, sig unix.Signal, all 
 	case all && exec == "" && cg != nil && sig == unix.SIGKILL:
 		return errors.Join(ignoreNotFound(os.Signal(sig)), cg.Kill(ctx))
 	case all && exec == "" && cg != nil:
-		return c.signalAll(sig)
+		return c.signalAll(cg, sig)
 	}
 	if err := os.Signal(sig); err != nil {
 		return err
@@ -142,15 +143,35 @@ func (c *Container) Kill(ctx context.Context, exec string, sig unix.Signal, all 
 	return nil
 }
 
-// signalAll sends a signal to every process that is in the cgroup now.
-func (c *Container) signalAll(sig unix.Signal) error {
-	pids, err := c.cgroup.Load().Pids()
+// signalAll sends a signal to every process that is in the cgroup now. A pid
+// may have been given to a stranger since it was listed, so the list is read
+// again once the pidfds are open: who is in it then is the container's.
+func (c *Container) signalAll(cg *cgroup.Cgroup, sig unix.Signal) error {
+	listed, err := cg.Pids()
 	if err != nil {
 		return err
 	}
+	fds := make(map[int]int, len(listed))
+	defer func() {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	}()
+	for _, pid := range listed {
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+			fds[pid] = fd
+		}
+	}
+	if listed, err = cg.Pids(); err != nil {
+		return err
+	}
 	var errs []error
-	for _, pid := range pids {
-		if err := unix.Kill(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+	for _, pid := range listed {
+		fd, ok := fds[pid]
+		if !ok {
+			continue // born meanwhile
+		}
+		if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 			errs = append(errs, fmt.Errorf("send signal %d to process %d: %w", sig, pid, err))
 		}
 	}
