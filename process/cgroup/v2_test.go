@@ -6,8 +6,10 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
@@ -95,6 +97,17 @@ func TestPidsV2(t *testing.T) {
 	if got, err := c.Pids(); err != nil || !slices.Equal(got, []int{4242, 4243, 4250}) {
 		t.Errorf("Pids() = %v, %v", got, err)
 	}
+	// Another process, which is elsewhere, trusts what the opener has seen.
+	loc := c.Location()
+	loc.Dirs[Unified] = Dir{Path: scopeV2, Shared: true}
+	shared, err := view{"testdata/v2"}.load(loc, c.mounts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shared.Close()
+	if _, err := shared.Pids(); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("Pids of a shared cgroup gave %v, want FailedPrecondition", err)
+	}
 	root, err := view{"testdata/v2"}.open(7)
 	if err != nil {
 		t.Fatal(err)
@@ -159,6 +172,37 @@ func TestWatchOOMV2(t *testing.T) {
 		t.Errorf("second Close: %v", err)
 	}
 	want(t, statsOf(t, c), "8.5", 5)
+}
+
+// After Close nobody is in notify, nor will be.
+func TestWatchCloseWaits(t *testing.T) {
+	root := copied(t)
+	c := captured(t, root)
+	overwrite(t, filepath.Join(root, scopeV2, "memory.events"), "low 1\nhigh 2\nmax 11\noom 2\noom_kill 8\noom_group_kill 0\n")
+	entered, leave := make(chan struct{}), make(chan struct{})
+	w, err := c.WatchOOM(func(uint64) {
+		close(entered)
+		<-leave
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	go func() {
+		for w.events.SetReadDeadline(time.Time{}) == nil { // until Close has closed it
+			runtime.Gosched()
+		}
+		close(leave)
+	}()
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-w.done:
+	default:
+		t.Error("Close returned while notify was running")
+	}
+	<-leave
 }
 
 // overwrite changes a file in place in one write: the numbers have one width.
