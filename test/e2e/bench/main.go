@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	shim, control, runtime, json string
+	rounds, pods, clients        int
+	check                        bool
+}
+
+func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.StringVar(&o.shim, "shim", "", "path of the shim")
+	flags.StringVar(&o.control, "control", "", "path of containerd-shim-runc-v2")
+	flags.StringVar(&o.runtime, "runtime", "", "path of runc")
+	flags.StringVar(&o.json, "json", "", "also write the results to this file")
+	flags.IntVar(&o.rounds, "rounds", 30, "lives of a container to measure for each shim")
+	flags.IntVar(&o.pods, "pods", 50, "pods at once")
+	flags.IntVar(&o.clients, "clients", 16, "clients that exec at once")
+	flags.BoolVar(&o.check, "check", false, "measure memory and size alone and fail beyond the budget")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	for _, path := range []*string{&o.shim, &o.control, &o.runtime} {
+		if *path == "" {
+			return errors.New("-shim, -control and -runtime are needed")
+		}
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return err
+		}
+		*path = abs
+	}
+	b, err := prepare(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { retErr = errors.Join(retErr, b.close()) }()
+	if o.check {
+		return b.check(ctx, out)
+	}
+	return b.all(ctx, out)
+}

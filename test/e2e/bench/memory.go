@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	task "github.com/containerd/containerd/api/runtime/task/v3"
+
+	"berth/test/e2e/conformance/daemon"
+)
+
+// usage is a process's memory in KiB, of /proc/PID/smaps_rollup (proc(5)).
+type usage struct{ rss, pss, anonymous int }
+
+func readUsage(pid uint32) (u usage, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return u, err
+	}
+	fields := map[string]*int{"Rss:": &u.rss, "Pss:": &u.pss, "Anonymous:": &u.anonymous}
+	found := 0
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if len(words) < 2 || fields[words[0]] == nil {
+			continue
+		}
+		if *fields[words[0]], err = strconv.Atoi(words[1]); err != nil {
+			return u, err
+		}
+		found++
+	}
+	if found != len(fields) {
+		return u, fmt.Errorf("smaps_rollup of %d lacks a field", pid)
+	}
+	return u, nil
+}
+
+// fleet is a number of idle shims of each kind with as many containers each.
+type fleet struct {
+	containers [2][]*container
+	pids       [2][]uint32
+}
+
+// launch brings up shims pods of the given number of containers, for both.
+func (b *bench) launch(ctx context.Context, shims, containers int) (*fleet, error) {
+	f := &fleet{}
+	err := b.alternate(0, func(which int, d *daemon.Daemon) error {
+		for pod := range shims {
+			group := fmt.Sprintf("idle%d-%d-%d", shims, containers, pod)
+			for i := range containers {
+				c, _, err := up(ctx, d, fmt.Sprintf("%s-%d", group, i), group)
+				if err != nil {
+					return err
+				}
+				f.containers[which] = append(f.containers[which], c)
+				if i > 0 {
+					continue
+				}
+				resp, err := c.shim.Task.Connect(ctx, &task.ConnectRequest{ID: c.bundle.ID})
+				if err != nil {
+					return err
+				}
+				f.pids[which] = append(f.pids[which], resp.ShimPid)
+			}
+		}
+		return nil
+	})
+	return f, err
+}
+
+// settled waits until no shim's anonymous memory has changed by more than noise
+// for longer than the control's period of giving memory back to the kernel (30 s,
+// pkg/shim/shim.go), and returns what each uses then.
+func (f *fleet) settled(ctx context.Context) (all [2][]usage, err error) {
+	const calm, patience = 32 * time.Second, 3 * time.Minute
+	const noise = 64 // KiB
+	begin, since := time.Now(), time.Now()
+	last := map[uint32]int{}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		all = [2][]usage{}
+		for which, pids := range f.pids {
+			for _, pid := range pids {
+				u, err := readUsage(pid)
+				if err != nil {
+					return all, err
+				}
+				all[which] = append(all[which], u)
+				if d := u.anonymous - last[pid]; d > noise || d < -noise {
+					since, last[pid] = time.Now(), u.anonymous
+				}
+			}
+		}
+		switch {
+		case time.Since(since) > calm:
+			return all, nil
+		case time.Since(begin) > patience:
+			return all, errors.New("the idle shims' memory does not settle")
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return all, ctx.Err()
+		}
+	}
+}
+
+// down removes every container.
+func (f *fleet) down(ctx context.Context) error {
+	var errs []error
+	for _, list := range f.containers {
+		for _, c := range list {
+			errs = append(errs, c.down(ctx, phases{}))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// memory measures idle shims: one of each with one container and with five,
+// and ten of each, whose pages of the program are shared.
+func (b *bench) memory(ctx context.Context, r *report) error {
+	for _, size := range []struct{ shims, containers int }{{1, 1}, {1, 5}, {10, 1}} {
+		f, err := b.launch(ctx, size.shims, size.containers)
+		if err != nil {
+			return err
+		}
+		all, err := f.settled(ctx)
+		if err != nil {
+			return err
+		}
+		name := fmt.Sprintf("%d idle, %d containers", size.shims, size.containers)
+		for which, list := range all {
+			for _, u := range list {
+				r.memory(name+": PSS", which, u.pss)
+				r.memory(name+": RSS", which, u.rss)
+				r.memory(name+": anonymous", which, u.anonymous)
+			}
+		}
+		if err := f.down(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}

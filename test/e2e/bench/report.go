@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// report collects samples by name, the shim's and the control's.
+type report struct {
+	Kernel  string `json:"kernel"`
+	CPUs    int    `json:"cpus"`
+	Go      string `json:"go"`
+	Commit  string `json:"commit"`
+	Date    string `json:"date"`
+	Runtime string `json:"runtime"`
+	Control string `json:"control"`
+	Rows    []*row `json:"rows"`
+}
+
+// row is one measured quantity.
+type row struct {
+	Name    string  `json:"name"`
+	Unit    string  `json:"unit"`
+	N       int     `json:"n"` // samples of each shim
+	Shim    float64 `json:"shim"`
+	Control float64 `json:"control"`
+	Ratio   float64 `json:"ratio"` // of the medians
+	// Of the samples of each, the middle 80 %.
+	ShimSpread    [2]float64 `json:"shim_spread"`
+	ControlSpread [2]float64 `json:"control_spread"`
+
+	samples [2][]float64
+}
+
+func newReport(o options) *report {
+	r := &report{
+		CPUs: runtime.NumCPU(), Go: runtime.Version(), Date: time.Now().UTC().Format(time.DateOnly),
+		Kernel: "unknown", Commit: firstLine("git", "describe", "--always", "--dirty"),
+		Runtime: firstLine(o.runtime, "--version"), Control: "containerd-shim-runc-v2 " + lineWith("Version", o.control, "-v"),
+	}
+	var name unix.Utsname
+	if unix.Uname(&name) == nil {
+		r.Kernel = unix.ByteSliceToString(name.Release[:])
+	}
+	return r
+}
+
+// firstLine of a command's output, "unknown" if it fails.
+func firstLine(command string, args ...string) string { return lineWith("", command, args...) }
+
+func lineWith(word, command string, args ...string) string {
+	out, err := exec.Command(command, args...).Output()
+	if err != nil {
+		return "unknown"
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, word) {
+			return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), word+":"))
+		}
+	}
+	return "unknown"
+}
+
+func (r *report) time(name string, which int, d time.Duration) {
+	r.add(name, "ms", which, float64(d)/float64(time.Millisecond))
+}
+
+func (r *report) memory(name string, which, kib int) { r.add(name, "KiB", which, float64(kib)) }
+
+func (r *report) add(name, unit string, which int, value float64) {
+	for _, row := range r.Rows {
+		if row.Name == name {
+			row.samples[which] = append(row.samples[which], value)
+			return
+		}
+	}
+	added := &row{Name: name, Unit: unit}
+	added.samples[which] = []float64{value}
+	r.Rows = append(r.Rows, added)
+}
+
+// sum computes each row's medians.
+func (r *report) sum() error {
+	for _, row := range r.Rows {
+		for _, samples := range row.samples {
+			if len(samples) == 0 {
+				return fmt.Errorf("%s was measured for one shim only", row.Name)
+			}
+			slices.Sort(samples)
+		}
+		row.N = min(len(row.samples[0]), len(row.samples[1]))
+		row.Shim, row.Control = at(row.samples[0], 0.5), at(row.samples[1], 0.5)
+		row.Ratio = row.Shim / row.Control
+		row.ShimSpread = [2]float64{at(row.samples[0], 0.1), at(row.samples[0], 0.9)}
+		row.ControlSpread = [2]float64{at(row.samples[1], 0.1), at(row.samples[1], 0.9)}
+	}
+	return nil
+}
+
+// at is the quantile of sorted samples.
+func at(sorted []float64, q float64) float64 {
+	place := q * float64(len(sorted)-1)
+	low := int(place)
+	high := min(low+1, len(sorted)-1)
+	return sorted[low] + (place-float64(low))*(sorted[high]-sorted[low])
+}
+
+func (r *report) print(out io.Writer) error {
+	if err := r.sum(); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "Linux %s, %d CPUs, %s; commit %s; %s; %s\n\n", r.Kernel, r.CPUs, r.Go, r.Commit, r.Runtime, r.Control)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "\tunit\tn\tshim\t10%-90%\tcontrol\t10%-90%\tratio\t")
+	for _, row := range r.Rows {
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%.2f\t\n", row.Name, row.Unit, row.N, number(row.Shim), spread(row.ShimSpread),
+			number(row.Control), spread(row.ControlSpread), row.Ratio)
+	}
+	return w.Flush()
+}
+
+func number(v float64) string {
+	if v >= 100 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+func spread(v [2]float64) string { return number(v[0]) + "-" + number(v[1]) }
+
+// save writes the report as JSON; no path, no file.
+func (r *report) save(path string) error {
+	if path == "" {
+		return nil
+	}
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(data, '\n'), 0o644)
+}
