@@ -229,6 +229,66 @@ func TestWatchBegunLate(t *testing.T) {
 	}
 }
 
+// A removal that is noticed half way leaves no half answer.
+func TestStatsHalfRemoved(t *testing.T) {
+	g := newGroup(t, func(controller string) bool { return controller == "pids" || controller == "cpuacct" })
+	needsV1(t, g, "pids", "cpuacct")
+	loc := Location{Version: V1, Dirs: map[string]Dir{"pids": {Path: g.dirs["pids"]}, "cpuacct": {Path: g.dirs["cpuacct"]}}}
+	c, err := Load(loc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	want(t, statsOf(t, c), "3", "{}")
+	if err := os.Remove(g.dirs["pids"]); err != nil {
+		t.Fatal(err)
+	}
+	if m := statsOf(t, c); len(m) != 0 {
+		t.Errorf("answer after the removal is %v, want none", m)
+	}
+}
+
+// Files that no process of a test fills: a kernel with CFQ, huge pages, and CPU
+// time beyond a tick.
+func TestStatsV1Captured(t *testing.T) {
+	const mountinfo = "31 30 0:29 / /cg rw - cgroup cgroup rw,cpuacct,blkio,hugetlb,memory\n"
+	v := tree(t, mountinfo, map[string]string{"self": "1:cpuacct:/s\n", "9": "1:cpuacct,blkio,hugetlb,memory:/c\n"}, "/cg/c")
+	for name, text := range map[string]string{
+		"cg/c/cpuacct.stat": "user 12\nsystem 3\n", "cg/c/cpuacct.usage": "150000001\n", "cg/c/cpuacct.usage_percpu": "0 150000001 \n",
+		"cg/c/blkio.io_service_bytes_recursive": "8:0 Read 7\nTotal 7\n", "cg/c/blkio.time_recursive": "8:0 9\n",
+		"cg/c/blkio.throttle.io_serviced": "8:0 Read 99\n", "proc/partitions": "major minor  #blocks  name\n\n   8        0   1000 sda\n",
+		"cg/c/hugetlb.2MB.usage_in_bytes": "2097152\n", "cg/c/hugetlb.2MB.max_usage_in_bytes": "4194304\n", "cg/c/hugetlb.2MB.failcnt": "5\n",
+		"cg/c/hugetlb.2MB.rsvd.usage_in_bytes": "1\n", "cg/c/memory.oom_control": "oom_kill_disable 1\nunder_oom 1\noom_kill 4\n",
+	} {
+		if err := os.WriteFile(filepath.Join(v.root, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := v.open(9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	m := statsOf(t, c)
+	want(t, m, "3.1.1", 150000001)
+	want(t, m, "3.1.2", 30_000_000)
+	want(t, m, "3.1.3", 120_000_000)
+	want(t, m, "3.1.4", 0, 150000001)
+	want(t, m, "5.1.1", "Read")
+	want(t, m, "5.1.2", "/dev/sda")
+	want(t, m, "5.1.5", 7)
+	want(t, m, "5.7.5", 9)
+	want(t, m, "5.2") // the scheduler's files had entries
+	want(t, m, "1", "{}")
+	want(t, m, "1.1", 2097152)
+	want(t, m, "1.2", 4194304)
+	want(t, m, "1.3", 5)
+	want(t, m, "1.4", "2MB")
+	want(t, m, "9.1", 1)
+	want(t, m, "9.2", 1)
+	want(t, m, "9.3", 4)
+}
+
 // The unified hierarchy of a hybrid host stands in for v2: its files end with
 // ENODEV too, and the snapshot answers.
 func TestStatsV2AfterRemoval(t *testing.T) {
