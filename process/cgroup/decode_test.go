@@ -72,7 +72,7 @@ func decodeInto(out map[string][]any, path string, b []byte, strings, packed []s
 
 // The schema's strings and packed lists.
 var (
-	stringsV1 = []string{"1.4", "5.1.1", "5.1.2", "5.2.1", "5.2.2"}
+	stringsV1 = []string{"1.4", "5.1.1", "5.1.2", "5.2.1", "5.2.2", "5.7.1", "5.7.2"}
 	packedV1  = []string{"3.1.4"}
 	stringsV2 = []string{"7.3"}
 )
