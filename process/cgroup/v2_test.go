@@ -183,7 +183,7 @@ func TestWatchCloseWaits(t *testing.T) {
 	w, err := c.WatchOOM(func(uint64) {
 		close(entered)
 		<-leave
-		for range 10_000 { // give a Close that does not wait time to return
+		for range 100_000 { // give a Close that does not wait time to return
 			runtime.Gosched()
 		}
 	})
