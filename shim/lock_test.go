@@ -5,6 +5,7 @@ package shim
 import (
 	"errors"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,6 +28,9 @@ func contend(t *testing.T, take func() (release func() error, err error)) {
 				}
 				if holders.Add(1) != 1 {
 					t.Error("two have it at once")
+				}
+				for range 50 {
+					runtime.Gosched() // so that another has time to come in
 				}
 				holders.Add(-1)
 				if err := release(); err != nil {
