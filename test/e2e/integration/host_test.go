@@ -74,21 +74,3 @@ func readTrimmed(t *testing.T, file string) string {
 	}
 	return strings.TrimSpace(string(data))
 }
-
-// children lists the processes whose parent is pid.
-func children(t *testing.T, pid int) []string {
-	t.Helper()
-	p := strconv.Itoa(pid)
-	tasks, err := os.ReadDir(filepath.Join("/proc", p, "task"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []string
-	for _, task := range tasks {
-		data, err := os.ReadFile(filepath.Join("/proc", p, "task", task.Name(), "children"))
-		if err == nil {
-			all = append(all, strings.Fields(string(data))...)
-		}
-	}
-	return all
-}

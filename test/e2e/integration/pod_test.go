@@ -78,7 +78,7 @@ func TestPod(t *testing.T) {
 		if out, err := shared.Crictl(ctx, "stats", "--id", ids[0]); err != nil || !strings.Contains(out, "c0") {
 			t.Errorf("stats: %q, %v", out, err)
 		}
-		awaitSignalled(t, inspect(ctx, t, shared, ids[2]).Info.Pid, unix.SIGTERM)
+		awaitHandler(t, inspect(ctx, t, shared, ids[2]).Info.Pid, unix.SIGTERM)
 		if _, err := shared.Crictl(ctx, "stop", "--timeout", "10", ids[2]); err != nil {
 			t.Errorf("stop: %v", err)
 		}

@@ -122,14 +122,23 @@ func awaitSignalled(t *testing.T, pid int, signal syscall.Signal) {
 		t.Fatalf("open pidfd: %v", err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	// PID 1 of a namespace takes a signal from outside only once it has a handler.
-	for !catches(t, pid, signal) {
-		<-time.After(time.Millisecond)
-	}
+	awaitHandler(t, pid, signal)
 	if err := unix.PidfdSendSignal(fd, signal, nil, 0); err != nil {
 		t.Fatalf("signal %d: %v", pid, err)
 	}
 	awaitPidfd(t, fd)
+}
+
+// awaitHandler waits until a process handles a signal: PID 1 of a namespace takes one
+// only then. Nothing notifies of that, so it asks again and again.
+func awaitHandler(t *testing.T, pid int, signal syscall.Signal) {
+	t.Helper()
+	for deadline := time.Now().Add(testTimeout); !catches(t, pid, signal); {
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d does not handle signal %v", pid, signal)
+		}
+		<-time.After(time.Millisecond)
+	}
 }
 
 func awaitPidfd(t *testing.T, fd int) {
