@@ -46,9 +46,9 @@ func TestDecodeGroupOfBrokenSpec(t *testing.T) {
 
 func TestReadGroupOfLargeSpec(t *testing.T) {
 	n := &node{t: t, bundles: t.TempDir()}
-	large := fmt.Sprintf(`{"annotations":{"a":%q,"io.kubernetes.cri.sandbox-id":"s"}}`, strings.Repeat("x", 10<<20))
+	large := fmt.Sprintf(`{"annotations":{"a":%q,"io.kubernetes.cri.sandbox-id":"s"}}`, strings.Repeat("x", 2<<20))
 	if got, err := readGroup(n.bundle(large), "id"); got != "s" || err != nil {
-		t.Errorf("10 MiB of annotations: %q, %v", got, err)
+		t.Errorf("2 MiB of annotations: %q, %v", got, err)
 	}
 	endless := n.bundle("{" + strings.Repeat(" ", maxSpec) + "}")
 	if _, err := readGroup(endless, "id"); !errors.Is(err, errdefs.ErrInvalidArgument) {
