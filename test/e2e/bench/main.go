@@ -12,6 +12,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+
+	"berth/test/e2e/conformance/daemon"
 )
 
 func main() {
@@ -53,6 +55,7 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 		}
 		*path = abs
 	}
+	daemon.RegisterTypes()
 	b, err := prepare(ctx, o)
 	if err != nil {
 		return err

@@ -4,13 +4,10 @@ package suite
 
 import (
 	"flag"
-	"fmt"
 	"os"
 	"testing"
 
-	"github.com/containerd/typeurl/v2"
-	"github.com/opencontainers/runtime-spec/specs-go"
-	"github.com/opencontainers/runtime-spec/specs-go/features"
+	"berth/test/e2e/conformance/daemon"
 )
 
 // Flags can only be declared before the testing package parses them.
@@ -24,11 +21,6 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// As containerd's client does.
-	const prefix = "types.containerd.io"
-	major := fmt.Sprint(specs.VersionMajor)
-	typeurl.Register(&specs.Process{}, prefix, "opencontainers/runtime-spec", major, "Process")
-	typeurl.Register(&specs.LinuxResources{}, prefix, "opencontainers/runtime-spec", major, "LinuxResources")
-	typeurl.Register(&features.Features{}, prefix, "opencontainers/runtime-spec", major, "features", "Features")
+	daemon.RegisterTypes()
 	os.Exit(m.Run())
 }

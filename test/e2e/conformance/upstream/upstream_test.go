@@ -4,15 +4,14 @@ package upstream
 
 import (
 	"flag"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/containerd/shimtest"
-	"github.com/containerd/typeurl/v2"
-	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"berth/test/e2e/conformance/daemon"
 )
 
 // A flag can only be declared before flag.Parse, which the testing package
@@ -24,9 +23,7 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// The suites marshal a specs.Process; containerd's client would register it.
-	typeurl.Register(&specs.Process{}, "types.containerd.io", "opencontainers/runtime-spec",
-		fmt.Sprint(specs.VersionMajor), "Process")
+	daemon.RegisterTypes() // the suites send a specs.Process
 	os.Exit(m.Run())
 }
 
