@@ -73,6 +73,14 @@ func (s *Spec) Bundle() string { return s.bundle }
 // changed.
 func (s *Spec) Annotations() map[string]string { return s.outline.Annotations }
 
+// CgroupsPath is linux.cgroupsPath of config.json, empty where there is none.
+func (s *Spec) CgroupsPath() string {
+	if s.outline.Linux == nil {
+		return ""
+	}
+	return s.outline.Linux.CgroupsPath
+}
+
 // OCI is the spec as the hooks so far have left it. It is for reading: an edit that does not
 // go through Edit is not written. The error, of a field with a wrong type, is
 // errdefs.ErrInvalidArgument. It is decoded when first asked for: a hook that has no business

@@ -97,8 +97,8 @@ func (rec *record) killAll(ctx context.Context) error {
 			return err
 		}
 	}
-	if rec.Cgroup == nil {
-		return nil
+	if rec.Cgroup == nil { // the shim died during create
+		return removeCgroup(ctx, rec.CgroupsPath)
 	}
 	cg, err := cgroup.Load(*rec.Cgroup)
 	if err != nil {

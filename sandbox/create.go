@@ -95,12 +95,14 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 	}
 	u.add(func(ctx context.Context) error { return c.pod.cfg.Hooks.Delete(ctx, id) })
 
-	if err := c.updateRecord(func(*record) {}); err != nil {
+	claimed := claimCgroup(spec.CgroupsPath())
+	if err := c.updateRecord(func(r *record) { r.CgroupsPath = claimed }); err != nil {
 		return err
 	}
 	u.add(func(context.Context) error {
 		return os.Remove(filepath.Join(bundle, recordName))
 	})
+	u.add(func(ctx context.Context) error { return removeCgroup(ctx, claimed) })
 	if err := mountRootfs(c.pod.cfg.Supervisor, bundle, c.req.Rootfs); err != nil {
 		return err
 	}
@@ -111,6 +113,32 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 	}
 	u.add(func(context.Context) error { return c.init.streams.Close() })
 	return nil
+}
+
+// claimCgroup returns path if there is no such cgroup yet, so that all that
+// will be in it is the container's. A runtime that is cut off leaves its
+// cgroup behind, and what it began in it.
+func claimCgroup(path string) string {
+	cg, err := cgroup.Find(path)
+	if errdefs.IsNotFound(err) {
+		return path
+	}
+	if err == nil {
+		_ = cg.Close()
+	}
+	return ""
+}
+
+// removeCgroup kills and removes what is in a cgroup that was claimed.
+func removeCgroup(ctx context.Context, path string) error {
+	if path == "" {
+		return nil
+	}
+	cg, err := cgroup.Find(path)
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	return errors.Join(cg.Kill(ctx), cg.Remove(ctx), cg.Close())
 }
 
 func (c *Container) openStreams(ctx context.Context, stdio process.Stdio) (*process.Streams, error) {

@@ -74,7 +74,7 @@ func (r *rig) close() {
 		r.Error(err)
 	}
 	r.sup.Close()
-	if dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + r.cgroup("*")); len(dirs) > 0 {
+	if dirs, _ := filepath.Glob("/sys/fs/cgroup/*" + r.cgroup("*")); len(dirs) > 0 {
 		r.Errorf("cgroups are left: %v", dirs)
 	}
 }
