@@ -10,12 +10,15 @@ GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags no_grpc \
 	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)'
 # Tests that drive real containers mount, unshare and fill /proc: one package at a time.
 GOTEST_E2E = go -C test/e2e test -count=1 -p 1
+# What conformance and bench compare, with which OCI runtime.
+SHIMS = -shim $(CURDIR)/bin/containerd-shim-pod-v2 \
+	-control $(CURDIR)/.tools/bin/containerd-shim-runc-v2 -runtime $(CURDIR)/.tools/bin/runc
 
 export PATH := $(CURDIR)/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build test test-long unit lint fuzz bench integration conformance generate check demo install clean
+.PHONY: help setup build test test-long unit lint fuzz bench budget integration conformance generate check demo install clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,10 +33,11 @@ build: ## Build the shims and tools into bin/
 unit: ## Run the unit tests with the race detector (root)
 	go test -race -count=1 ./...
 
-test: setup build lint unit conformance integration ## Run everything that must pass (root; what CI runs)
+test: setup build lint unit conformance integration budget ## Run everything that must pass (root; what CI runs)
 
-test-long: test fuzz ## Run test, then the unit tests five times over, then the fuzzers
+test-long: test fuzz ## Run test, then the fuzzers, then all tests several times over
 	go test -race -count=5 ./...
+	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS) -long
 	$(GOTEST_E2E) -count=3 -timeout 40m ./integration/...
 
 lint: setup ## Check formatting, go vet, staticcheck and the shell scripts
@@ -43,13 +47,17 @@ fuzz: ## Fuzz every parser for FUZZTIME (20s) each
 	scripts/fuzz $(FUZZTIME)
 
 bench: setup build ## Compare speed and memory with containerd-shim-runc-v2 (root)
-	$(GOTEST_E2E) -timeout 30m -run '^$$' -bench . -benchtime 1x ./bench/...
+	@mkdir -p test/bench/results
+	go -C test/e2e run ./bench $(SHIMS) -json $(CURDIR)/test/bench/results/latest.json
+
+budget: setup build ## Fail if an idle shim's memory or the binary's size is beyond the budget (root)
+	go -C test/e2e run ./bench $(SHIMS) -check
 
 integration: setup build ## Drive a private containerd with its client, ctr and crictl (root)
 	$(GOTEST_E2E) -timeout 15m ./node/... ./image/... ./integration/...
 
 conformance: setup build ## Run the shim test suites against this shim and containerd-shim-runc-v2 (root)
-	$(GOTEST_E2E) -timeout 15m ./conformance/...
+	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS)
 
 generate: ## Run the go:generate directives (none so far)
 	go generate ./...
