@@ -19,7 +19,7 @@ var knownOfControl = map[string]string{
 	"own SocketRemoved/group":                groupSocket,
 	"own SocketRemoved/killed":               groupSocket,
 	"own EventsWhileAway":                    "a publisher that waits for containerd holds up exec and wait (pkg/shim/publisher.go: 5 s for each attempt)",
-	"own EventsWhileAwayForLong":             "an event is dropped after five attempts",
+	"own EventsWhileAwayForLong":             "a publisher that waits for containerd holds up exec and wait, and drops an event after five attempts",
 	"own HungRuntimeSparesNeighbours/delete": runtimeInline,
 	"own HungCallSparesItself/kill":          runtimeInline,
 	"own HungCallSparesItself/pause":         runtimeInline,

@@ -106,6 +106,8 @@ func (r row) note() string {
 		return "known of the control and not seen here: " + why
 	case r.own && r.control < skip && r.control != missing:
 		return "new: not in the list of what is known of the control"
+	case !r.own && r.shim < skip && r.control <= r.shim && failsEverywhere[r.name] != "":
+		return failsEverywhere[r.name]
 	case !r.own && r.shim > r.control && r.control != missing:
 		return "better than the control"
 	}
