@@ -23,6 +23,10 @@ const (
 	killed = 128 + int(unix.SIGKILL)
 )
 
+// graces are startGrace and killGrace; tests of what happens when they are
+// over make them short.
+type graces struct{ start, kill time.Duration }
+
 // superviseInit follows the init to its end. It is this container's alone and
 // calls neither the runtime nor containerd.
 func (c *Container) superviseInit() {
@@ -53,7 +57,7 @@ func (c *Container) waitStarts() {
 	c.idle = idle
 	c.mu.Unlock()
 	for range 2 { // once patiently, once after killing the runtime
-		timer := time.NewTimer(startGrace)
+		timer := time.NewTimer(c.pod.grace.start)
 		select {
 		case <-idle:
 			timer.Stop()
@@ -86,7 +90,7 @@ func (c *Container) killRest() {
 	if cg == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), killGrace)
+	ctx, cancel := context.WithTimeout(context.Background(), c.pod.grace.kill)
 	defer cancel()
 	c.warn(cg.Kill(ctx), "processes of the container are left")
 	cg.Snapshot()
@@ -109,7 +113,7 @@ func (c *Container) settleExecs() {
 	for _, e := range live {
 		c.warn(ignoreNotFound(e.os.Signal(unix.SIGKILL)), "an exec was not killed")
 	}
-	timeout := time.After(killGrace)
+	timeout := time.After(c.pod.grace.kill)
 	for _, e := range live {
 		select {
 		case <-e.exited:

@@ -33,10 +33,11 @@ type Config struct {
 
 // Pod is a group of containers under one shim.
 type Pod struct {
-	cfg  Config
-	life context.Context // ends when the pod is closed
-	end  context.CancelFunc
-	work sync.WaitGroup // watchers
+	cfg   Config
+	life  context.Context // ends when the pod is closed
+	end   context.CancelFunc
+	work  sync.WaitGroup // watchers
+	grace graces         // how long an init's exit waits
 
 	mu         sync.Mutex
 	containers map[string]*Container // nil while a container is being created
@@ -45,7 +46,10 @@ type Pod struct {
 // New returns an empty pod.
 func New(cfg Config) *Pod {
 	life, end := context.WithCancel(context.Background())
-	return &Pod{cfg: cfg, life: life, end: end, containers: make(map[string]*Container)}
+	return &Pod{
+		cfg: cfg, life: life, end: end, containers: make(map[string]*Container),
+		grace: graces{start: startGrace, kill: killGrace},
+	}
 }
 
 // Create makes a container and returns the pid of its init, 0 where that comes
