@@ -35,6 +35,8 @@ type PublisherConfig struct {
 	Address string
 	// Namespace is containerd's.
 	Namespace string
+	// Skip, if set, says which events of the journal nobody needs any more.
+	Skip func(topic string, event *anypb.Any) bool
 	// JournalPath is the file of what is not delivered yet. It is made when
 	// needed, and removed by Close if all was delivered.
 	JournalPath string
@@ -74,7 +76,7 @@ func NewPublisher(cfg PublisherConfig) (*Publisher, error) {
 func newPublisher(cfg PublisherConfig, patience time.Duration) (*Publisher, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Publisher{
-		cfg: cfg, sender: sender{address: cfg.Address}, abort: cancel,
+		cfg: cfg, sender: sender{address: cfg.Address, skip: cfg.Skip}, abort: cancel,
 		wake: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		ending: make(chan struct{}), done: make(chan struct{}),
 	}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // sendTimeout bounds one attempt. A containerd that does not answer within it
@@ -26,7 +27,8 @@ const sendTimeout = 5 * time.Second
 // one goroutine.
 type sender struct {
 	address string
-	client  *ttrpc.Client // nil while there is no connection
+	skip    func(topic string, event *anypb.Any) bool // nil: none
+	client  *ttrpc.Client                             // nil while there is no connection
 }
 
 // send forwards one encoded ForwardRequest. After an error there is no
@@ -36,6 +38,9 @@ func (s *sender) send(ctx context.Context, record []byte) error {
 	req := new(eventsapi.ForwardRequest)
 	if err := proto.Unmarshal(record, req); err != nil {
 		log.L.WithError(err).Error("a record of the event journal is no event; it is skipped")
+		return nil
+	}
+	if s.skip != nil && s.skip(req.GetEnvelope().GetTopic(), req.GetEnvelope().GetEvent()) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)

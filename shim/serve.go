@@ -122,7 +122,7 @@ func (s *server) serve(ctx context.Context, cfg ServeConfig, pod *sandbox.Pod) e
 	if err != nil {
 		return err
 	}
-	tasks := &taskService{pod: pod, version: cfg.Version, shutdown: func() {
+	tasks := &taskService{pod: pod, version: cfg.Version, socket: cfg.SocketPath, shutdown: func() {
 		if err := RemoveSocket(cfg.SocketPath); err != nil {
 			log.L.WithError(err).Warn("the shim's socket is left behind")
 		}

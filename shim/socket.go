@@ -164,3 +164,21 @@ func findSocket(id Identity) (string, error) {
 	}
 	return socketPath(dir, id.Address, id.Namespace, group)
 }
+
+// noteAddress leaves the shim's address in a bundle. containerd 1.7 finds a
+// running shim again by this file alone, and a newer containerd one that was
+// started under 1.7 (restoreBootstrapParams in core/runtime/v2/shim_manager.go).
+// It is renamed into place: containerd may be killed, and `start` with it, at
+// any time.
+func noteAddress(bundle, socket string) error {
+	path := filepath.Join(bundle, "address")
+	tmp := filepath.Join(bundle, ".address")
+	err := os.WriteFile(tmp, []byte("unix://"+socket), 0o600)
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		return fmt.Errorf("leave the shim's address in the bundle: %w", err)
+	}
+	return nil
+}

@@ -56,6 +56,9 @@ func (e *Env) start(f *flags) error {
 	if err != nil {
 		return err
 	}
+	if err := noteAddress(id.Bundle, id.SocketPath); err != nil {
+		return err
+	}
 	if version > 0 {
 		return writeReply(e.Stdout, min(version, boot.protocol), "unix://"+id.SocketPath)
 	}

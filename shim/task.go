@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -29,6 +30,8 @@ type taskService struct {
 	pod *sandbox.Pod
 	// version is told to clients that Connect.
 	version string
+	// socket is where the service is served.
+	socket string
 	// shutdown has the server end after the answer was sent.
 	shutdown func()
 }
@@ -92,6 +95,9 @@ func (s *taskService) Create(ctx context.Context, r *taskv3.CreateTaskRequest) (
 	pid, err := s.pod.Create(ctx, req)
 	if err != nil {
 		return nil, err
+	}
+	if err := noteAddress(r.Bundle, s.socket); err != nil {
+		log.L.WithError(err).Warn("a containerd 1.7 would not find this container again")
 	}
 	return &taskv3.CreateTaskResponse{Pid: uint32(pid)}, nil
 }
