@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -209,6 +210,7 @@ func procState(pid int) string {
 // container from anything.
 func TestHungRuntimeHoldsNobodyUp(t *testing.T) {
 	r := newRig(t)
+	r.pod.grace.start = 200 * time.Millisecond
 	reached := r.fifo("reached")
 	hung := r.create("hung", "sleep", fakeoci.Plan{Verbs: map[string]fakeoci.Verb{
 		"start": {Reached: reached, Hang: "before"},
