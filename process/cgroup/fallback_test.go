@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listing makes the captured cgroup list one real process.
+// listing makes the hand-written cgroup list one real process.
 func listing(t *testing.T, pid int) (c *Cgroup, scope string) {
 	t.Helper()
 	root := copied(t)
@@ -24,7 +24,7 @@ func listing(t *testing.T, pid int) (c *Cgroup, scope string) {
 			t.Fatal(err)
 		}
 	}
-	return captured(t, root), scope
+	return handWritten(t, root), scope
 }
 
 // Without cgroup.kill (Linux before 5.14) the processes are killed one by one,

@@ -9,11 +9,11 @@ import (
 	"testing"
 )
 
-// seeds adds the captured files.
+// seeds adds the files of testdata.
 func seeds(f *testing.F) {
-	paths, err := filepath.Glob("testdata/v2" + scopeV2 + "/*.*")
+	paths, err := filepath.Glob("testdata/*" + scopeV2 + "/*.*")
 	if err != nil || len(paths) == 0 {
-		f.Fatal("no captured files", err)
+		f.Fatal("no files", err)
 	}
 	for _, path := range paths {
 		text, err := os.ReadFile(path)

@@ -147,10 +147,14 @@ func TestKillForkBomb(t *testing.T) {
 		t.Run(lane.name, func(t *testing.T) {
 			g := newGroup(t, func(controller string) bool { return controller == "pids" || lane.keep(controller) })
 			needs(t, g)
-			if _, ok := g.dirs["pids"]; !ok {
-				t.Skip("needs the v1 pids controller to bound the bomb")
+			pids := "pids"
+			if _, ok := g.dirs[pids]; !ok {
+				pids = Unified
 			}
-			g.write("pids", "pids.max", "150")
+			if _, err := os.Stat(filepath.Join(g.dirs[pids], "pids.max")); err != nil {
+				t.Skip("needs the pids controller to bound the bomb")
+			}
+			g.write(pids, "pids.max", "150")
 			p := start(t, "bomb")
 			g.add(p.Process.Pid, "")
 			c := mustOpen(t, p.Process.Pid)

@@ -50,6 +50,17 @@ func selfLocation() (Location, error) {
 	return view{}.locate("self", mounts)
 }
 
+// nursery is the directory in which the groups of tests are made: the test's own
+// cgroup; on a v2 host the one above, for a cgroup that holds processes cannot
+// give controllers to its children (cgroup-v2.rst, "No Internal Process
+// Constraint").
+func nursery(version Version, dir Dir) string {
+	if version != V2 || dir.Shared {
+		return dir.Path
+	}
+	return filepath.Dir(dir.Path)
+}
+
 // leftCgroups finds this test's directories in any hierarchy.
 func leftCgroups() []string {
 	loc, err := selfLocation()
@@ -58,7 +69,7 @@ func leftCgroups() []string {
 	}
 	var left []string
 	for _, dir := range loc.Dirs {
-		_ = filepath.WalkDir(dir.Path, func(path string, d fs.DirEntry, err error) error {
+		_ = filepath.WalkDir(nursery(loc.Version, dir), func(path string, d fs.DirEntry, err error) error {
 			if err == nil && strings.HasPrefix(d.Name(), prefix) {
 				left = append(left, path)
 			}
@@ -111,6 +122,12 @@ func play(role string) int {
 				return 2 // no limit here
 			}
 		}
+	case "reader": // reads 1 MiB of a disk past the page cache, and ends
+		fmt.Println("ready")
+		if _, err := in.ReadString('\n'); err != nil {
+			return 1
+		}
+		return readDisk(os.Getenv(diskVariable))
 	case "bomb": // forks until it is killed, and each child does the same
 		fmt.Println("ready")
 		if os.Getenv("BERTH_CGROUP_TEST_CHILD") == "" {
@@ -134,8 +151,8 @@ type group struct {
 	dirs map[string]string
 }
 
-// newGroup makes a child of the test's own cgroup in each hierarchy that keep
-// accepts, and removes them at the end of the test.
+// newGroup makes a cgroup in the nursery of each hierarchy that keep accepts,
+// and removes them at the end of the test.
 func newGroup(t testing.TB, keep func(controller string) bool) *group {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -151,7 +168,7 @@ func newGroup(t testing.TB, keep func(controller string) bool) *group {
 		if !keep(controller) {
 			continue
 		}
-		path := filepath.Join(dir.Path, name)
+		path := filepath.Join(nursery(loc.Version, dir), name)
 		if err := os.Mkdir(path, 0o755); err != nil && !os.IsExist(err) {
 			t.Fatal(err)
 		}
@@ -265,6 +282,34 @@ func (a *actor) killed() {
 	if !ok || !status.Signaled() {
 		a.t.Errorf("process ended as %v, want killed", a.ProcessState)
 	}
+}
+
+// laneVariable says what the environment promises: "v2" is a host with cgroup v2
+// alone, all controllers and a disk. What is missing there fails a test.
+const laneVariable = "BERTH_LANE"
+
+// lacks skips a test on a host that lacks what it needs.
+func lacks(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv(laneVariable) == string(V2) {
+		t.Fatalf("needs %s, which this lane promises", what)
+	}
+	t.Skipf("needs %s", what)
+}
+
+// newGroupV2 is newGroup on a v2 host whose cgroups have the files.
+func newGroupV2(t testing.TB, files ...string) *group {
+	t.Helper()
+	g := newGroup(t, unified)
+	if loc, err := selfLocation(); err != nil || loc.Version != V2 {
+		lacks(t, "a host with cgroup v2")
+	}
+	for _, name := range files {
+		if _, err := os.Stat(filepath.Join(g.dirs[Unified], name)); err != nil {
+			lacks(t, "the v2 file "+name+" in "+filepath.Dir(g.dirs[Unified]))
+		}
+	}
+	return g
 }
 
 func all(string) bool                { return true }

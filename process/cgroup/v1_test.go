@@ -250,7 +250,7 @@ func TestStatsHalfRemoved(t *testing.T) {
 
 // Files that no process of a test fills: a kernel with CFQ, huge pages, and CPU
 // time beyond a tick.
-func TestStatsV1Captured(t *testing.T) {
+func TestStatsV1HandWritten(t *testing.T) {
 	const mountinfo = "31 30 0:29 / /cg rw - cgroup cgroup rw,cpuacct,blkio,hugetlb,memory\n"
 	v := tree(t, mountinfo, map[string]string{"self": "1:cpuacct:/s\n", "9": "1:cpuacct,blkio,hugetlb,memory:/c\n"}, "/cg/c")
 	for name, text := range map[string]string{
@@ -393,7 +393,7 @@ func TestStatsAllocations(t *testing.T) {
 	needs(t, g)
 	p := start(t, "idle")
 	g.add(p.Process.Pid, "")
-	for name, c := range map[string]*Cgroup{"v1": mustOpen(t, p.Process.Pid), "v2": captured(t, "testdata/v2")} {
+	for name, c := range map[string]*Cgroup{"v1": mustOpen(t, p.Process.Pid), "v2": handWritten(t, "testdata/made")} {
 		buf := make([]byte, 0, 8<<10)
 		got := testing.AllocsPerRun(100, func() {
 			if _, _, err := c.Stats(buf); err != nil {
@@ -423,5 +423,5 @@ func BenchmarkStats(b *testing.B) {
 	p := start(b, "idle")
 	g.add(p.Process.Pid, "")
 	b.Run("v1", run(mustOpen(b, p.Process.Pid)))
-	b.Run("v2-captured", run(captured(b, "testdata/v2")))
+	b.Run("v2-files", run(handWritten(b, "testdata/made")))
 }

@@ -16,8 +16,9 @@ import (
 
 const scopeV2 = "/sys/fs/cgroup/kubepods.slice/kubepods-pod1.slice/cri-c1.scope"
 
-// captured opens the v2 tree of testdata, or a copy that the test may change.
-func captured(t testing.TB, root string) *Cgroup {
+// handWritten opens the v2 tree of testdata in which each number is another, or
+// a copy of it that the test may change.
+func handWritten(t testing.TB, root string) *Cgroup {
 	t.Helper()
 	c, err := view{root}.open(42)
 	if err != nil {
@@ -30,14 +31,14 @@ func captured(t testing.TB, root string) *Cgroup {
 func copied(t testing.TB) string {
 	t.Helper()
 	root := t.TempDir()
-	if err := os.CopyFS(root, os.DirFS("testdata/v2")); err != nil {
+	if err := os.CopyFS(root, os.DirFS("testdata/made")); err != nil {
 		t.Fatal(err)
 	}
 	return root
 }
 
 func TestStatsV2(t *testing.T) {
-	c := captured(t, "testdata/v2")
+	c := handWritten(t, "testdata/made")
 	if got := c.Location(); got.Version != V2 || len(got.Dirs) != 1 || got.Dirs[Unified].Path != scopeV2 || got.Dirs[Unified].Shared {
 		t.Errorf("Location() = %+v", got)
 	}
@@ -93,14 +94,14 @@ func itoa(n int) string {
 }
 
 func TestPidsV2(t *testing.T) {
-	c := captured(t, "testdata/v2")
+	c := handWritten(t, "testdata/made")
 	if got, err := c.Pids(); err != nil || !slices.Equal(got, []int{4242, 4243, 4250}) {
 		t.Errorf("Pids() = %v, %v", got, err)
 	}
 	// Another process, which is elsewhere, trusts what the opener has seen.
 	loc := c.Location()
 	loc.Dirs[Unified] = Dir{Path: scopeV2, Shared: true}
-	shared, err := view{"testdata/v2"}.load(loc, c.mounts)
+	shared, err := view{"testdata/made"}.load(loc, c.mounts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +109,7 @@ func TestPidsV2(t *testing.T) {
 	if _, err := shared.Pids(); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("Pids of a shared cgroup gave %v, want FailedPrecondition", err)
 	}
-	root, err := view{"testdata/v2"}.open(7)
+	root, err := view{"testdata/made"}.open(7)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +133,7 @@ func TestStatsV2WithoutControllers(t *testing.T) {
 			}
 		}
 	}
-	c := captured(t, root)
+	c := handWritten(t, root)
 	m := statsOf(t, c)
 	want(t, m, "2.1", 1234567)
 	want(t, m, "4", "{}")
@@ -150,7 +151,7 @@ func TestStatsV2WithoutControllers(t *testing.T) {
 // The watch sees each rise of memory.events, and kills before it began.
 func TestWatchOOMV2(t *testing.T) {
 	root := copied(t)
-	c := captured(t, root)
+	c := handWritten(t, root)
 	events := filepath.Join(root, scopeV2, "memory.events")
 	overwrite(t, events, "low 0\nhigh 0\nmax 1\noom 1\noom_kill 3\noom_group_kill 0\n")
 	kills := make(chan uint64, 8)
@@ -177,7 +178,7 @@ func TestWatchOOMV2(t *testing.T) {
 // After Close nobody is in notify, nor will be.
 func TestWatchCloseWaits(t *testing.T) {
 	root := copied(t)
-	c := captured(t, root)
+	c := handWritten(t, root)
 	overwrite(t, filepath.Join(root, scopeV2, "memory.events"), "low 1\nhigh 2\nmax 11\noom 2\noom_kill 8\noom_group_kill 0\n")
 	entered, leave := make(chan struct{}), make(chan struct{})
 	w, err := c.WatchOOM(func(uint64) {
@@ -224,7 +225,7 @@ func overwrite(t testing.TB, path, text string) {
 // The parent's counter answers, once, for kills that nobody read in time.
 func TestParentExplainsUnreadKills(t *testing.T) {
 	root := copied(t)
-	c := captured(t, root)
+	c := handWritten(t, root)
 	if n, err := c.OOMKills(); n != 1 || err != nil {
 		t.Fatalf("OOMKills() = %d, %v", n, err)
 	}

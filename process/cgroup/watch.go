@@ -35,9 +35,10 @@ type OOMWatch struct {
 
 // WatchOOM calls notify, from one goroutine, with the number of OOM kills each
 // time it has risen; kills since the cgroup was opened are told first. notify
-// must not call Close. The watch ends by itself when the cgroup has been
-// removed, and must be closed all the same. The Cgroup must not be closed
-// before it.
+// must not call Close. The Cgroup must not be closed before the watch. On v1 the
+// watch ends by itself when the cgroup has been removed; on v2 the kernel tells
+// nobody of that (seen on Linux 6.1: no IN_DELETE_SELF for a file of kernfs), so
+// it may stay parked. It must be closed in either case.
 //
 // The notification is memory.oom_control's eventfd on v1 (cgroup-v1/memory.rst,
 // section 10) and inotify of memory.events on v2 (cgroup-v2.rst: a change of a
