@@ -21,6 +21,7 @@ import (
 	eventsapi "github.com/containerd/containerd/api/services/ttrpc/events/v1"
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -38,7 +39,15 @@ type exchange struct {
 	refuse error // answered instead of taking an event
 	came   chan struct{}
 	server *ttrpc.Server
+	life   *life
 	done   chan error
+}
+
+// life is one run of containerd. What it was asked for and had not begun when
+// it ended, it never does: unlike a process, a server that is closed goes on.
+type life struct {
+	x    *exchange
+	over bool // guarded by x.mu
 }
 
 func newExchange(t *testing.T) *exchange {
@@ -60,7 +69,8 @@ func (x *exchange) start() {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	eventsapi.RegisterTTRPCEventsService(server, x)
+	x.life = &life{x: x}
+	eventsapi.RegisterTTRPCEventsService(server, x.life)
 	_ = os.Remove(x.path)
 	l, err := net.Listen("unix", x.path)
 	if err != nil {
@@ -72,15 +82,22 @@ func (x *exchange) start() {
 
 func (x *exchange) stop() {
 	if x.server != nil {
+		x.mu.Lock()
+		x.life.over = true
+		x.mu.Unlock()
 		_ = x.server.Close()
 		<-x.done
 		x.server = nil
 	}
 }
 
-func (x *exchange) Forward(_ context.Context, r *eventsapi.ForwardRequest) (*emptypb.Empty, error) {
+func (l *life) Forward(_ context.Context, r *eventsapi.ForwardRequest) (*emptypb.Empty, error) {
+	x := l.x
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if l.over {
+		return nil, errors.New("containerd has ended")
+	}
 	if x.refuse != nil {
 		return nil, x.refuse
 	}
@@ -274,35 +291,47 @@ func TestPublishToNobody(t *testing.T) {
 // TestPublishOnFullDisk keeps the journal on a file system that fills up.
 func TestPublishOnFullDisk(t *testing.T) {
 	x := newExchange(t)
-	p := x.publisher()
-	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
+	disk := filepath.Join(t.TempDir(), "disk")
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=16k"); err != nil {
+		t.Skip("a mount needs root: ", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(disk, unix.MNT_DETACH) })
+	cfg := x.config()
+	cfg.JournalPath = filepath.Join(disk, "events")
+	p, err := NewPublisher(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	publishPids(p, 0, 2)
-	p.mu.Lock()
-	disk := p.journal.file
-	p.journal.file = full // writes fail with ENOSPC from here
-	p.mu.Unlock()
-	publishPids(p, 2, 5)
-	p.mu.Lock()
-	if got := len(p.journal.memory); got != 3 {
-		t.Errorf("%d events are in memory, want 3", got)
+	inMemory := func() int {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.journal.memory)
 	}
-	p.journal.file = disk
-	_ = full.Close()
-	p.mu.Unlock()
-	publishPids(p, 5, 6)
-	p.mu.Lock()
-	if got := len(p.journal.memory); got != 0 {
+	// Fill the disk, then go on until an event finds no room in the pages
+	// that the journal has.
+	filler := filepath.Join(disk, "filler")
+	if err := os.WriteFile(filler, make([]byte, 64<<10), 0o600); err == nil {
+		t.Fatal("the disk is not full")
+	}
+	n := 0
+	for ; inMemory() < 3; n++ {
+		publishPids(p, n, n+1)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	publishPids(p, n, n+1)
+	if got := inMemory(); got != 0 {
 		t.Errorf("%d events are still in memory", got)
 	}
-	p.mu.Unlock()
 	x.start()
 	if err := closeWithin(t, p, 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	x.wantCount(6)
+	x.wantCount(n + 1)
 }
 
 func TestReplayLeavesTheLivingAlone(t *testing.T) {
