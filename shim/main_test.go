@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/log"
 
 	"berth/configs"
+	"berth/test/leak"
 )
 
 // roleVariable has the test binary play another program.
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 	case "publish":
 		os.Exit(publishUntilKilled())
 	}
-	os.Exit(m.Run())
+	os.Exit(leak.Main(m))
 }
 
 // testEnv is a shim whose server speaks lines of text.

@@ -5,8 +5,10 @@ package shim
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	taskv3 "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types/runc/options"
@@ -96,8 +98,10 @@ func (s *taskService) Create(ctx context.Context, r *taskv3.CreateTaskRequest) (
 	if err != nil {
 		return nil, err
 	}
-	if err := noteAddress(r.Bundle, s.socket); err != nil {
-		log.L.WithError(err).Warn("a containerd 1.7 would not find this container again")
+	// A container that joins a sandbox comes without a `start` to do this.
+	err = errors.Join(noteAddress(r.Bundle, s.socket), noteSocketDir(r.Bundle, filepath.Dir(s.socket)))
+	if err != nil {
+		log.L.WithError(err).Warn("neither containerd 1.7 nor a later delete would find this shim by the bundle")
 	}
 	return &taskv3.CreateTaskResponse{Pid: uint32(pid)}, nil
 }
