@@ -30,8 +30,8 @@ build: ## Build the shims and tools into bin/
 	@mkdir -p bin
 	$(GOBUILD) -o bin/ ./cmd/...
 
-unit: ## Run the unit tests with the race detector (root)
-	go test -race -count=1 ./...
+unit: setup ## Run the unit tests with the race detector (root)
+	BERTH_RUNC=$(CURDIR)/.tools/bin/runc go test -race -count=1 ./...
 
 test: setup build lint unit conformance integration budget ## Run everything that must pass (root; what CI runs)
 
