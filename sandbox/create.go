@@ -71,6 +71,7 @@ func (c *Container) create(ctx context.Context) (retErr error) {
 	if err := c.init.streams.Attach(ctx); err != nil {
 		return err
 	}
+	u.add(func(context.Context) error { c.disown(); return nil })
 	if err := c.adopt(init); err != nil {
 		return err
 	}
@@ -193,6 +194,14 @@ func (c *Container) adopt(init *process.Process) error {
 			r.Cgroup = &l
 		}
 	})
+}
+
+// disown undoes adopt: nobody watches that init, so nobody may wait for it.
+func (c *Container) disown() {
+	c.mu.Lock()
+	c.init.os = nil
+	c.mu.Unlock()
+	c.closeCgroup()
 }
 
 // announce tells of the container, starts watching its init if there is one,

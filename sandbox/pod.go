@@ -56,7 +56,7 @@ func New(cfg Config) *Pod {
 // with Start (restore). On an error nothing of it is left. The id is taken
 // from the first moment, so that a second Create is refused and the pod is
 // not idle in between.
-func (p *Pod) Create(ctx context.Context, r *CreateRequest) (pid int, retErr error) {
+func (p *Pod) Create(ctx context.Context, r *CreateRequest) (pid int, err error) {
 	if err := hooks.ValidID(r.ID); err != nil {
 		return 0, err
 	}
@@ -68,10 +68,11 @@ func (p *Pod) Create(ctx context.Context, r *CreateRequest) (pid int, retErr err
 		p.remove(r.ID)
 		return 0, err
 	}
+	pid = c.announce() // first: nobody may start or delete what was not told of
 	p.mu.Lock()
 	p.containers[r.ID] = c
 	p.mu.Unlock()
-	return c.announce(), nil
+	return pid, nil
 }
 
 func (p *Pod) reserve(id string) error {

@@ -85,6 +85,7 @@ func (c *Container) restore(ctx context.Context) (pid int, retErr error) {
 	if err := c.init.streams.Attach(ctx); err != nil {
 		return 0, err
 	}
+	u.add(func(context.Context) error { c.disown(); return nil })
 	if err := c.adopt(init); err != nil {
 		return 0, err
 	}

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"berth/configs"
+	"berth/hooks"
+	"berth/process"
+	"berth/process/oci"
+	"berth/test/fakeoci"
+)
+
+// witness is a hook that notes what it finds when a container goes.
+type witness struct {
+	r       *rig
+	deleted []string // what was left of each container when the hook's turn came
+	fail    error    // of the next Delete
+}
+
+func (w *witness) Name() string                              { return "witness" }
+func (w *witness) Create(context.Context, *hooks.Spec) error { return nil }
+
+func (w *witness) Delete(_ context.Context, id string) error {
+	var left []string
+	for what, path := range map[string]string{
+		"state": filepath.Join(w.r.root, id), "record": filepath.Join(w.r.dir, id, recordName),
+	} {
+		if _, err := os.Lstat(path); err == nil {
+			left = append(left, what)
+		}
+	}
+	if mounted(filepath.Join(w.r.dir, id, "rootfs")) {
+		left = append(left, "rootfs")
+	}
+	slices.Sort(left)
+	w.deleted = append(w.deleted, id+":"+strings.Join(left, ","))
+	err := w.fail
+	w.fail = nil
+	return err
+}
+
+func (r *rig) witness() *witness {
+	w := &witness{r: r}
+	r.pod.cfg.Hooks = append(r.pod.cfg.Hooks, w)
+	return w
+}
+
+// mounted says whether anything is mounted at dir.
+func mounted(dir string) bool {
+	mounts, _ := os.ReadFile("/proc/self/mounts")
+	return strings.Contains(string(mounts), " "+dir+" ")
+}
+
+// tmpfs is a root file system of two layers, which the fake runtime ignores.
+var tmpfs = []Mount{{Type: "tmpfs", Source: "berth-test"}, {Type: "tmpfs", Source: "berth-test"}}
+
+// blockRecord makes writing the record fail from now on.
+func (r *rig) blockRecord(bundle string) {
+	r.Helper()
+	path := filepath.Join(bundle, recordName)
+	_ = os.Remove(path)
+	if err := os.Mkdir(path, 0o700); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// A create that fails after the runtime has made the container is undone, in
+// reverse; the init dies even if the runtime does not delete it.
+func TestCreateThatFailsLate(t *testing.T) {
+	for name, plan := range map[string]fakeoci.Verb{
+		"delete works": {}, "delete fails": {Fail: &fakeoci.Fail{Message: "cannot"}, Times: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			w := r.witness()
+			worked, gate, out := r.fifo("worked"), r.fifo("gate"), r.fifo("out")
+			bundle := r.bundle("a", "sleep", fakeoci.Plan{Verbs: map[string]fakeoci.Verb{
+				"create": {Worked: worked, After: gate}, "delete": plan,
+			}})
+			req := &CreateRequest{ID: "a", Bundle: bundle, Rootfs: tmpfs, Stdio: process.Stdio{Stdout: out}}
+			created := make(chan error, 1)
+			go func() {
+				_, err := r.pod.Create(r.ctx(), req)
+				created <- err
+			}()
+			r.reached(worked)
+			if !mounted(filepath.Join(bundle, "rootfs")) {
+				t.Error("the root file system is not mounted")
+			}
+			if _, err := r.pod.Create(r.ctx(), req); !errors.Is(err, errdefs.ErrAlreadyExists) {
+				t.Errorf("a second create: %v", err)
+			}
+			r.blockRecord(bundle)
+			r.release(gate)
+			if err := <-created; err == nil || !strings.Contains(err.Error(), "record") {
+				t.Errorf("create: %v", err)
+			}
+			var pid int
+			for _, c := range fakeoci.Calls(t, bundle) {
+				pid = max(pid, c.Made)
+			}
+			r.until("the init is gone", func() bool { return procState(pid) == "" })
+			want := "a:"
+			if plan.Fail != nil {
+				want = "a:state"
+				rt, _ := r.runtime(req.Options, bundle)
+				if err := rt.Delete(r.ctx(), "a", true); err != nil {
+					t.Error(err)
+				}
+			}
+			if len(w.deleted) != 1 || w.deleted[0] != want {
+				t.Errorf("the hook found %q, want %q", w.deleted, want)
+			}
+			if story := r.story(&Container{req: req}); len(story) > 0 {
+				t.Errorf("told %v", story)
+			}
+		})
+	}
+}
+
+// leaver is a runtime whose client leaves as soon as the container is made.
+type leaver struct {
+	Runtime
+	leave func()
+}
+
+func (l leaver) Create(ctx context.Context, r *oci.CreateRequest) (*process.Process, error) {
+	p, err := l.Runtime.Create(ctx, r)
+	l.leave()
+	return p, err
+}
+
+// A client that has gone by the time the container is made gets it undone, in
+// a time that is not the client's.
+func TestCreateForNobody(t *testing.T) {
+	r := newRig(t)
+	ctx, leave := context.WithCancel(r.ctx())
+	r.pod.cfg.Runtime = func(o configs.Runtime, bundle string) (Runtime, error) {
+		rt, err := r.runtime(o, bundle)
+		return leaver{rt, leave}, err
+	}
+	bundle := r.bundle("a", "sleep", fakeoci.Plan{})
+	if _, err := r.pod.Create(ctx, &CreateRequest{ID: "a", Bundle: bundle}); !errors.Is(err, context.Canceled) {
+		t.Errorf("create: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(r.root, "a")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the runtime keeps the container: %v", err)
+	}
+}
+
+// A delete undoes what the create did, in reverse.
+func TestDeleteUndoesCreate(t *testing.T) {
+	r := newRig(t)
+	w := r.witness()
+	bundle := r.bundle("a", "sleep", fakeoci.Plan{})
+	if _, err := r.pod.Create(r.ctx(), &CreateRequest{ID: "a", Bundle: bundle, Rootfs: tmpfs}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := r.pod.Container("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, err := os.Open(filepath.Join(bundle, "rootfs")) // keeps the mount busy
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer user.Close()
+	r.remove(c)
+	if want := []string{"a:record"}; !slices.Equal(w.deleted, want) {
+		t.Errorf("the hook found %q, want %q", w.deleted, want)
+	}
+	r.expect(c, "create", "exit=137", "delete")
+}
+
+// What cannot be mounted leaves nothing mounted.
+func TestMountThatFails(t *testing.T) {
+	r := newRig(t)
+	bundle := r.bundle("a", "sleep", fakeoci.Plan{})
+	rootfs := []Mount{tmpfs[0], {Type: "tmpfs", Source: "berth-test", Options: []string{"size=what"}}}
+	if _, err := r.pod.Create(r.ctx(), &CreateRequest{ID: "a", Bundle: bundle, Rootfs: rootfs}); err == nil {
+		t.Fatal("no error")
+	}
+	if mounted(filepath.Join(bundle, "rootfs")) {
+		t.Error("a mount is left")
+		_ = unmountRootfs(bundle)
+	}
+}
+
+// A link in the place of the root file system is not followed.
+func TestUnmountFollowsNoLink(t *testing.T) {
+	r := newRig(t)
+	victim, bundle := filepath.Join(r.dir, "victim"), filepath.Join(r.dir, "b")
+	for _, dir := range []string{victim, bundle} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mount("berth-test", victim, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Unmount(victim, unix.MNT_DETACH) }()
+	if err := os.Symlink(victim, filepath.Join(bundle, "rootfs")); err != nil {
+		t.Fatal(err)
+	}
+	if err := unmountRootfs(bundle); err != nil {
+		t.Error(err)
+	}
+	if !mounted(victim) {
+		t.Error("what the link points to was unmounted")
+	}
+}
+
+// A pod that was closed because it was idle takes no container.
+func TestClosedPod(t *testing.T) {
+	r := newRig(t)
+	if !r.pod.CloseIdle() {
+		t.Fatal("an empty pod is not idle")
+	}
+	bundle := r.bundle("a", "sleep", fakeoci.Plan{})
+	if _, err := r.pod.Create(r.ctx(), &CreateRequest{ID: "a", Bundle: bundle}); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("create: %v", err)
+	}
+}
+
+// restored makes a container that Start restores.
+func (r *rig) restored(plan fakeoci.Plan) *Container {
+	r.Helper()
+	image := filepath.Join(r.dir, "image")
+	if err := os.Mkdir(image, 0o700); err != nil {
+		r.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(image, "fake.img"), nil, 0o600); err != nil {
+		r.Fatal(err)
+	}
+	bundle := r.bundle("a", "sleep", plan)
+	if pid, err := r.pod.Create(r.ctx(), &CreateRequest{ID: "a", Bundle: bundle, Checkpoint: image}); pid != 0 || err != nil {
+		r.Fatalf("create: %d, %v", pid, err)
+	}
+	c, err := r.pod.Container("a")
+	if err != nil {
+		r.Fatal(err)
+	}
+	return c
+}
+
+func TestRestore(t *testing.T) {
+	r := newRig(t)
+	c := r.restored(fakeoci.Plan{})
+	if err := c.Kill(r.ctx(), "", unix.SIGKILL, false); !errors.Is(err, errdefs.ErrFailedPrecondition) {
+		t.Errorf("kill before the start: %v", err)
+	}
+	if _, err := c.Start(r.ctx(), ""); err != nil {
+		t.Fatal(err)
+	}
+	r.kill(c, "")
+	r.wait(c, "")
+	r.remove(c)
+	r.expect(c, "create", "start", "exit=137", "delete")
+}
+
+// A container that was to be restored and never was can be deleted; nothing
+// can be started in it then.
+func TestDeleteUnrestored(t *testing.T) {
+	r := newRig(t)
+	w := r.witness()
+	c := r.restored(fakeoci.Plan{})
+	w.fail = errors.New("busy")
+	if _, err := c.Delete(r.ctx(), ""); err == nil || !strings.Contains(err.Error(), "busy") {
+		t.Errorf("a delete that a hook refuses: %v", err)
+	}
+	if _, err := c.Start(r.ctx(), ""); !errors.Is(err, errdefs.ErrFailedPrecondition) {
+		t.Errorf("start after a delete: %v", err)
+	}
+	if d, err := c.Delete(r.ctx(), ""); err != nil || d.Exit.Status != 255 {
+		t.Errorf("delete: %+v, %v", d, err)
+	}
+	r.expect(c, "create", "delete")
+}
+
+// A restore that fails after the runtime has made the container is undone, and
+// the container can be deleted.
+func TestRestoreThatFailsLate(t *testing.T) {
+	r := newRig(t)
+	worked, gate := r.fifo("worked"), r.fifo("gate")
+	c := r.restored(fakeoci.Plan{Verbs: map[string]fakeoci.Verb{"restore": {Worked: worked, After: gate}}})
+	started := make(chan error, 1)
+	go func() {
+		_, err := c.Start(r.ctx(), "")
+		started <- err
+	}()
+	r.reached(worked)
+	r.blockRecord(c.Bundle())
+	r.release(gate)
+	if err := <-started; err == nil {
+		t.Error("the restore succeeded")
+	}
+	if left, _ := os.ReadDir(r.root); len(left) > 0 {
+		t.Errorf("the runtime keeps %v", left)
+	}
+	if err := os.Remove(filepath.Join(c.Bundle(), recordName)); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := c.Delete(r.ctx(), ""); err != nil || d.Exit.Status != 255 {
+		t.Errorf("delete: %+v, %v", d, err)
+	}
+	r.expect(c, "create", "delete")
+}
