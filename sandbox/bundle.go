@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"berth/configs"
 	"berth/process"
@@ -24,6 +27,10 @@ const recordName = "berth.json"
 
 // maxRecord bounds what is read back, in bytes. A record is about 1 KiB.
 const maxRecord = 1 << 20
+
+// recordRoom is the least size of a record, in bytes: the block that one takes
+// on most file systems.
+const recordRoom = 4 << 10
 
 // record is what `shim delete` must know of a container, in a process that
 // did not make it. It is written before the runtime is asked for anything,
@@ -63,14 +70,34 @@ func (e *exitRecord) exit() process.Exit {
 // write replaces the record in the bundle in one step, so that a reader finds
 // the old one or the new one. It is not synced: what it guards against is the
 // death of the shim, and nothing of the container outlives that of the host.
+//
+// On a full disk, where there is no room for two, the new one is written over
+// the old one, which has recordRoom bytes: an exit is put on record all the
+// same. A reader may then find neither if this process dies in that one write.
 func (r *record) write(bundle string) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(bundle, "."+recordName+"-*")
+	if pad := recordRoom - len(data); pad > 0 {
+		data = append(data, bytes.Repeat([]byte("\n"), pad)...)
+	}
+	err = replaceRecord(bundle, data)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		if overwriteRecord(bundle, data) == nil {
+			return nil
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("write the container's record: %w", err)
+	}
+	return nil
+}
+
+func replaceRecord(bundle string, data []byte) error {
+	tmp, err := os.CreateTemp(bundle, "."+recordName+"-*")
+	if err != nil {
+		return err
 	}
 	_, err = tmp.Write(data)
 	err = errors.Join(err, tmp.Close())
@@ -79,9 +106,20 @@ func (r *record) write(bundle string) error {
 	}
 	if err != nil {
 		_ = os.Remove(tmp.Name())
-		return fmt.Errorf("write the container's record: %w", err)
 	}
-	return nil
+	return err
+}
+
+func overwriteRecord(bundle string, data []byte) error {
+	f, err := os.OpenFile(filepath.Join(bundle, recordName), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Truncate(int64(len(data)))
+	}
+	return errors.Join(err, f.Close())
 }
 
 // readRecord returns fs.ErrNotExist where no container was begun in bundle.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"berth/configs"
@@ -104,7 +105,14 @@ func (rec *record) killAll(ctx context.Context) error {
 	if err != nil {
 		return nil // removed already
 	}
-	return errors.Join(cg.Kill(ctx), cg.Close())
+	err = cg.Kill(ctx)
+	if errdefs.IsFailedPrecondition(err) {
+		// It has no cgroup of its own, or, an earlier cleanup having removed
+		// it, no more than the hierarchies that it shared: what can be killed
+		// by name is dead, the rest is the runtime's.
+		err = nil
+	}
+	return errors.Join(err, cg.Close())
 }
 
 // killProcess kills a process of another parent. The pidfd is opened before the start time is compared, so that no other process
@@ -134,13 +142,21 @@ func lockBundle(ctx context.Context, bundle string) (unlock func(), err error) {
 		return nil, err
 	}
 	// flock(2) cannot be interrupted by ctx; the other holder is a cleanup
-	// too, and bounded like this one.
-	locked := make(chan error, 1)
-	go func() { locked <- unix.Flock(int(f.Fd()), unix.LOCK_EX) }()
+	// too, and bounded like this one. Whoever gets the lock has the file.
+	fd := int(f.Fd())
+	locked := make(chan error)
+	go func() {
+		err := unix.Flock(fd, unix.LOCK_EX)
+		select {
+		case locked <- err:
+		case <-ctx.Done():
+			_ = f.Close()
+		}
+	}()
 	select {
 	case err = <-locked:
 	case <-ctx.Done():
-		err = fmt.Errorf("another cleanup of %s is under way: %w", bundle, ctx.Err())
+		return nil, fmt.Errorf("another cleanup of %s is under way: %w", bundle, ctx.Err())
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

@@ -261,3 +261,26 @@ func TestExecThatHangsIsUndone(t *testing.T) {
 	r.wait(c, "e")
 	r.expect(c, "create", "start", "exec-added:e", "exit=137")
 }
+
+// SIGKILL ends what the freezer holds.
+func TestKillOfAFrozenContainer(t *testing.T) {
+	r := newRig(t)
+	c := r.run("a", "sleep", fakeoci.Plan{})
+	if err := c.Pause(r.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	state := filepath.Join("/sys/fs/cgroup/freezer", r.cgroup("a"), "freezer.state")
+	if _, err := os.Stat(state); err != nil {
+		t.Skipf("no freezer of cgroup v1, whose frozen processes survive SIGKILL: %v", err)
+	}
+	if err := os.WriteFile(state, []byte("FROZEN"), 0); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the container is frozen", func() bool {
+		text, err := os.ReadFile(state)
+		return err != nil || string(text) == "FROZEN\n"
+	})
+	r.kill(c, "")
+	r.wait(c, "")
+	r.expect(c, "create", "start", "paused", "exit=137")
+}
