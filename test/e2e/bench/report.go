@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -22,10 +23,11 @@ type report struct {
 	Kernel  string `json:"kernel"`
 	CPUs    int    `json:"cpus"`
 	Go      string `json:"go"`
-	Commit  string `json:"commit"`
+	Commit  string `json:"commit"` // that the measured shim was built from, as its -v says
 	Date    string `json:"date"`
 	Runtime string `json:"runtime"`
 	Control string `json:"control"`
+	Shim    string `json:"shim"`
 	Rows    []*row `json:"rows"`
 }
 
@@ -47,8 +49,8 @@ type row struct {
 func newReport(o options) *report {
 	r := &report{
 		CPUs: runtime.NumCPU(), Go: runtime.Version(), Date: time.Now().UTC().Format(time.DateOnly),
-		Kernel: "unknown", Commit: firstLine("git", "describe", "--always", "--dirty"),
-		Runtime: firstLine(o.runtime, "--version"), Control: "containerd-shim-runc-v2 " + lineWith("Version", o.control, "-v"),
+		Kernel: "unknown", Commit: lineWith("Revision", o.shim, "-v"),
+		Runtime: firstLine(o.runtime, "--version"), Control: "containerd-shim-runc-v2 " + lineWith("Version", o.control, "-v") + size(o.control), Shim: filepath.Base(o.shim) + size(o.shim),
 	}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
@@ -71,6 +73,16 @@ func lineWith(word, command string, args ...string) string {
 		}
 	}
 	return "unknown"
+}
+
+// size tells a stripped build without gRPC, which containerd releases, from
+// another: the control's memory depends on it.
+func size(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (%d bytes)", info.Size())
 }
 
 func (r *report) time(name string, which int, d time.Duration) {
@@ -121,7 +133,7 @@ func (r *report) print(out io.Writer) error {
 	if err := r.sum(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "Linux %s, %d CPUs, %s; commit %s; %s; %s\n\n", r.Kernel, r.CPUs, r.Go, r.Commit, r.Runtime, r.Control)
+	fmt.Fprintf(out, "Linux %s, %d CPUs, %s; %s; commit %s\nshim: %s\ncontrol: %s\n\n", r.Kernel, r.CPUs, r.Go, r.Runtime, r.Commit, r.Shim, r.Control)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\tunit\tn\tshim\t10%-90%\tcontrol\t10%-90%\tratio\t")
 	for _, row := range r.Rows {
