@@ -74,7 +74,7 @@ func decodeInto(out map[string][]any, path string, b []byte, strings, packed []s
 var (
 	stringsV1 = []string{"1.4", "5.1.1", "5.1.2", "5.2.1", "5.2.2", "5.7.1", "5.7.2"}
 	packedV1  = []string{"3.1.4"}
-	stringsV2 = []string{"7.3"}
+	stringsV2 = []string{"5.1.1", "5.2.1", "7.3"}
 )
 
 // statsOf calls Stats and decodes what it appended.

@@ -89,6 +89,8 @@ const (
 	v2MemoryPressure
 	v2IOStat
 	v2IOPressure
+	v2RDMACurrent
+	v2RDMAMax
 	v2MemoryEvents
 )
 
@@ -108,6 +110,8 @@ var v2Files = [...]statsFile{
 	v2MemoryPressure: {Unified, "memory.pressure"},
 	v2IOStat:         {Unified, "io.stat"},
 	v2IOPressure:     {Unified, "io.pressure"},
+	v2RDMACurrent:    {Unified, "rdma.current"},
+	v2RDMAMax:        {Unified, "rdma.max"},
 	v2MemoryEvents:   {Unified, "memory.events"},
 }
 

@@ -36,6 +36,7 @@ func FuzzEncoders(f *testing.F) {
 			"memory v2": func(b []byte) []byte { return appendPairs(b, text, memoryFieldV2) },
 			"cpu v2":    func(b []byte) []byte { return appendPairs(b, text, cpuFieldV2) },
 			"throttle":  func(b []byte) []byte { return appendPairs(b, text, throttleFieldV1) },
+			"rdma":      func(b []byte) []byte { return appendRDMAEntries(b, text, 1) },
 			"io":        func(b []byte) []byte { return appendIOEntries(b, text) },
 			"psi":       func(b []byte) []byte { return appendPSI(b, text) },
 			"per cpu":   func(b []byte) []byte { return appendPerCPU(b, text) },

@@ -4,6 +4,7 @@ package cgroup
 
 import (
 	"bytes"
+	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -17,6 +18,7 @@ func (c *Cgroup) appendV2(b []byte, s *scratch) []byte {
 		b = c.appendPids(b, s, 1, v2PidsCurrent, v2PidsMax, maxIsMax)
 		b = c.appendCPUV2(b, s)
 		b = c.appendMemoryV2(b, s)
+		b = c.appendRDMA(b, s)
 		b = c.appendIO(b, s)
 		b = c.appendHugetlb(b, s, 7, hugetlbV2)
 	}
@@ -98,6 +100,46 @@ var memoryKeysV2 = [...]string{
 	"slab_reclaimable", "slab_unreclaimable", "pgfault", "pgmajfault", "workingset_refault",
 	"workingset_activate", "workingset_nodereclaim", "pgrefill", "pgscan", "pgsteal", "pgactivate",
 	"pgdeactivate", "pglazyfree", "pglazyfreed", "thp_fault_alloc", "thp_collapse_alloc",
+}
+
+// appendRDMA appends RdmaStat; it is there, though empty, on a host without such
+// devices too, as in containerd's library.
+func (c *Cgroup) appendRDMA(b []byte, s *scratch) []byte {
+	b, mark := openMessage(b, 5)
+	b = appendRDMAEntries(b, s.read(c.fds[v2RDMACurrent]), 1)
+	b = appendRDMAEntries(b, s.read(c.fds[v2RDMAMax]), 2)
+	return closeMessage(b, mark)
+}
+
+// appendRDMAEntries reads lines "device hca_handle=2 hca_object=max"
+// (cgroup-v2.rst, "RDMA"); the message's numbers have 32 bits.
+func appendRDMAEntries(b, text []byte, field protowire.Number) []byte {
+	for len(text) > 0 {
+		var line []byte
+		line, text = nextLine(text)
+		device, rest := nextField(line)
+		if len(device) == 0 {
+			continue
+		}
+		var mark int
+		b, mark = openMessage(b, field)
+		b = appendText(b, 1, "", device)
+		for len(rest) > 0 {
+			var pair []byte
+			pair, rest = nextField(rest)
+			key, text, _ := bytes.Cut(pair, []byte{'='})
+			value, _ := parseNumber(text, maxIsMax)
+			value = min(value, math.MaxUint32)
+			switch string(key) {
+			case "hca_handle":
+				b = appendUint(b, 2, value)
+			case "hca_object":
+				b = appendUint(b, 3, value)
+			}
+		}
+		b = closeMessage(b, mark)
+	}
+	return b
 }
 
 // appendIO appends IOStat from io.stat, whose lines are

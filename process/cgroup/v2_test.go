@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,6 +72,12 @@ func TestStatsV2(t *testing.T) {
 	for i, v := range memory {
 		want(t, m, "4."+itoa(i+1), v)
 	}
+	want(t, m, "5.1.1", "mlx4_0", "ocrdma1")
+	want(t, m, "5.1.2", 2, 1)
+	want(t, m, "5.1.3", 2000)
+	want(t, m, "5.2.1", "mlx4_0", "ocrdma1")
+	want(t, m, "5.2.2", 3, math.MaxUint32)
+	want(t, m, "5.2.3", math.MaxUint32, 2500)
 	want(t, m, "6.1", "{}", "{}")
 	want(t, m, "6.1.1", 8, 8)
 	want(t, m, "6.1.2", 16) // 8:0 has no minor on the wire
@@ -119,6 +127,64 @@ func TestPidsV2(t *testing.T) {
 	}
 }
 
+// Files as a kernel wrote them: scripts/v2/run capture makes them anew.
+func TestStatsV2Captured(t *testing.T) {
+	const root = "testdata/v2"
+	paths, err := filepath.Glob(root + "/proc/[0-9]*/cgroup")
+	if err != nil || len(paths) != 2 {
+		t.Fatal(paths, err)
+	}
+	for _, path := range paths {
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := view{root}.open(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		loc := c.Location()
+		if pid == 2 { // a thread of the kernel
+			if !loc.Dirs[Unified].Shared {
+				t.Error("the root cgroup is not shared")
+			}
+			continue
+		}
+		if loc.Version != V2 || len(loc.Dirs) != 1 || loc.Dirs[Unified].Path != scopeV2 || loc.Dirs[Unified].Shared {
+			t.Errorf("Location() = %+v", loc)
+		}
+		if pids, err := c.Pids(); err != nil || len(pids) != 3 || pids[0] != pid {
+			t.Errorf("Pids() = %v, %v, want that of the init, a second and a nested process", pids, err)
+		}
+		m := checkV2(t, c, root+scopeV2)
+		for _, path := range []string{"2.4", "4.24", "6.1.1", "6.1.3", "6.1.4", "6.1.5", "6.1.6", "7.1", "7.4", "8.2", "8.5"} {
+			if number(t, m, path) == 0 {
+				t.Errorf("field %s is 0", path)
+			}
+		}
+		if got, want := number(t, m, "6.1.3"), lookupIO(t, root+scopeV2, "rbytes"); got != want {
+			t.Errorf("%d bytes were read, want %d", got, want)
+		}
+	}
+}
+
+// lookupIO reads a key of io.stat's only line.
+func lookupIO(t testing.TB, dir, key string) uint64 {
+	t.Helper()
+	for _, pair := range strings.Fields(readText(t, filepath.Join(dir, "io.stat"))) {
+		if text, ok := strings.CutPrefix(pair, key+"="); ok {
+			n, err := strconv.ParseUint(text, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("io.stat has no %s", key)
+	return 0
+}
+
 // A controller that is not enabled has no files; its part stays empty.
 func TestStatsV2WithoutControllers(t *testing.T) {
 	root := copied(t)
@@ -137,7 +203,7 @@ func TestStatsV2WithoutControllers(t *testing.T) {
 	m := statsOf(t, c)
 	want(t, m, "2.1", 1234567)
 	want(t, m, "4", "{}")
-	for _, absent := range []string{"1", "8", "7", "2.7"} {
+	for _, absent := range []string{"1", "8", "7", "2.7", "5.1"} {
 		want(t, m, absent)
 	}
 	if _, err := c.OOMKills(); !errdefs.IsNotImplemented(err) {
