@@ -28,6 +28,8 @@ address = '@DIR@/c.sock.ttrpc'
 path = '@DIR@/opt'
 [plugins.'io.containerd.nri.v1.nri']
 disable = true
+[plugins.'io.containerd.image-verifier.v1.bindir']
+bin_dir = '@DIR@/verifiers'
 `
 
 // criConfig1 is CRI's part for containerd 1.7.
@@ -58,6 +60,8 @@ default_runtime_name = 'pod'
 // handlers are CRI's runtimes: one with options, and one with an option that does not
 // exist.
 const handlers = `
+[plugins.'@CRI@'.cni]
+conf_dir = '@DIR@/cni'
 [plugins.'@CRI@'.containerd.runtimes.pod]
 runtime_type = 'io.containerd.pod.v2'
 [plugins.'@CRI@'.containerd.runtimes.pod.options]
@@ -76,7 +80,7 @@ func (h *host) writeConfig(t *testing.T, v version) {
 	t.Helper()
 	text, config, plugin := commonConfig+criConfig2+handlers, "3", "io.containerd.cri.v1.runtime"
 	disabled := "'io.containerd.internal.v1.tracing', 'io.containerd.tracing.processor.v1.otlp', " +
-		"'io.containerd.snapshotter.v1.blockfile', 'io.containerd.snapshotter.v1.erofs', 'io.containerd.image-verifier.v1.bindir'"
+		"'io.containerd.snapshotter.v1.blockfile', 'io.containerd.snapshotter.v1.erofs'"
 	if v.major == "1" {
 		text, config, plugin = commonConfig+criConfig1+handlers, "2", "io.containerd.grpc.v1.cri"
 		disabled = "'io.containerd.internal.v1.tracing', 'io.containerd.tracing.processor.v1.otlp', 'io.containerd.snapshotter.v1.blockfile'"

@@ -3,14 +3,10 @@
 package compat
 
 import (
-	"errors"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // TestVersion runs containers under each version, all on one host.
@@ -30,7 +26,7 @@ func TestVersion(t *testing.T) {
 				{"run", testRun}, {"kill", testKill}, {"exec", testExec}, {"pause", testPause}, {"metrics", testMetrics},
 				{"group", testGroup}, {"terminal", testTerminal}, {"config", testConfigPath}, {"typo", testConfigTypo},
 				{"dropin", testDropIn}, {"pod", testPod}, {"podtypo", testPodTypo},
-				{"shimkilled", testShimKilled}, {"restart", testRestart},
+				{"shimkilled", testShimKilled}, {"restart", testRestart}, {"away", testAway},
 			} {
 				t.Run(test.name, func(t *testing.T) { test.run(t, h) })
 			}
@@ -114,39 +110,4 @@ func testGroup(t *testing.T, h *host) {
 	h.remove(t, "group-a")
 	h.exec(t, "group-b")
 	h.remove(t, "group-b")
-}
-
-func testShimKilled(t *testing.T, h *host) {
-	first, second := h.runIdle(t, "dead-a", "d"), h.runIdle(t, "dead-b", "d")
-	if err := unix.Kill(h.shimOf(t, first), unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	h.awaitDeath(t, first)
-	h.awaitDeath(t, second)
-	for _, id := range []string{"dead-a", "dead-b"} {
-		h.await(t, "bundle of "+id+" to go", func() bool {
-			_, err := os.Stat(h.bundle(id))
-			return errors.Is(err, os.ErrNotExist)
-		})
-		h.awaitStatus(t, id, "")
-		h.ctr(t, "containers", "rm", id)
-	}
-}
-
-func testRestart(t *testing.T, h *host) {
-	pid := h.runIdle(t, "stays", "")
-	a, b := h.runIdle(t, "stays-a", "s"), h.runIdle(t, "stays-b", "s")
-	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
-		h.stop(t, signal)
-		h.start(t, h.version)
-		for id, want := range map[string]int{"stays": pid, "stays-a": a, "stays-b": b} {
-			if got := h.taskPid(t, id); got != want {
-				t.Errorf("%s has pid %d after the restart, want %d", id, got, want)
-			}
-			h.exec(t, id)
-		}
-	}
-	for _, id := range []string{"stays", "stays-a", "stays-b"} {
-		h.remove(t, id)
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -21,9 +22,6 @@ type version struct {
 	// containerd does not say which versions it takes, so it is told 2, which all do.
 	protocol int
 }
-
-// built is the containerd that scripts/setup builds.
-const current = "2.4.2"
 
 // versions are the lines, oldest first.
 func versions(t *testing.T) []version {
@@ -43,8 +41,19 @@ func versions(t *testing.T) []version {
 			all = append(all, newVersion(fields[0], filepath.Join(checkout, ".tools", "compat", fields[0])))
 		}
 	}
-	return append(all, newVersion(current, filepath.Join(checkout, ".tools", "bin")))
+	// The newest is the one of all other tests, which scripts/setup builds.
+	module, err := os.ReadFile(filepath.Join(checkout, "scripts", "tools", "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest := toolVersion.FindSubmatch(module)
+	if newest == nil {
+		t.Fatal("scripts/tools/go.mod names no containerd")
+	}
+	return append(all, newVersion(string(newest[1]), filepath.Join(checkout, ".tools", "bin")))
 }
+
+var toolVersion = regexp.MustCompile(`github\.com/containerd/containerd/v2 v(\S+)`)
 
 func newVersion(name, dir string) version {
 	v := version{name: name, dir: dir, major: name[:1], protocol: 3}
