@@ -52,12 +52,13 @@ func Cleanup(ctx context.Context, r CleanupRequest) (Deleted, error) {
 	if err != nil {
 		return Deleted{}, err
 	}
-	if !rec.Clean {
+	left := !rec.Clean
+	if left {
 		if err := rec.cleanUp(ctx, r); err != nil {
 			return Deleted{}, err
 		}
 	}
-	return Deleted{Pid: rec.Pid, Exit: rec.Exit.exit()}, nil
+	return Deleted{Pid: rec.Pid, Exit: rec.Exit.exit(), Left: left}, nil
 }
 
 // cleanUp does the work and puts it on record. Every step may be done again.

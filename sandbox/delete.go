@@ -25,6 +25,8 @@ const (
 type Deleted struct {
 	Pid  int
 	Exit process.Exit
+	// Left is set by Cleanup where there was something to clean up.
+	Left bool
 }
 
 // Delete removes an exec, or with exec empty the whole container. All output
