@@ -3,6 +3,8 @@
 package cgroup
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,6 +48,21 @@ func TestKillWithoutCgroupKill(t *testing.T) {
 	overwrite(t, filepath.Join(scope, "cgroup.events"), "populated 0\nfrozen 0\n")
 	if err := <-done; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A kill whose time is over when the last process has died has done its work.
+func TestKillInTheLastMoment(t *testing.T) {
+	c, scope := listing(t, 0)
+	overwrite(t, filepath.Join(scope, "cgroup.procs"), "\n\n")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := c.remain(ctx, []string{Unified}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a populated cgroup gave %v, want Canceled", err)
+	}
+	overwrite(t, filepath.Join(scope, "cgroup.events"), "populated 0\nfrozen 0\n")
+	if err := c.remain(ctx, []string{Unified}); err != nil {
+		t.Errorf("an empty cgroup gave %v", err)
 	}
 }
 

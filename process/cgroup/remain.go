@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -17,7 +18,7 @@ const remainListed = 16
 // remain is the error of a kill that ran out of time: which processes are left,
 // in which state, and the kernel function that each sleeps in (proc(5):
 // /proc/pid/stat, /proc/pid/wchan), which is what an operator needs to know of
-// a process in uninterruptible sleep.
+// a process in uninterruptible sleep. It is nil if the last one has died just now.
 func (c *Cgroup) remain(ctx context.Context, members []string) error {
 	cause := context.Cause(ctx)
 	if cause == nil {
@@ -27,6 +28,19 @@ func (c *Cgroup) remain(ctx context.Context, members []string) error {
 	pids, err := c.pids(members)
 	if err != nil {
 		return fmt.Errorf("kill cgroup: %w: %w", err, cause)
+	}
+	if len(pids) == 0 {
+		populated := false
+		if slices.Contains(members, Unified) {
+			populated, err = c.populated()
+		}
+		if err != nil {
+			return fmt.Errorf("kill cgroup: %w: %w", err, cause)
+		}
+		if !populated {
+			return nil
+		}
+		return fmt.Errorf("kill cgroup: its last process is still exiting: %w", cause)
 	}
 	var list strings.Builder
 	for i, pid := range pids {
