@@ -15,30 +15,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// trimInterval is how long after a call memory is given back.
-const trimInterval = 10 * time.Second
+const (
+	// trimInterval is how long after the last call memory is given back.
+	trimInterval = 2 * time.Second
+	// heapInterval is the least time between two collections for that end:
+	// they cost a millisecond, and a pod may be probed every few seconds.
+	heapInterval = time.Minute
+)
 
 // trim gives back, once after each burst of calls, what an idle shim has no
 // use for: free heap, and the pages of the program that only work had needed.
 // It ends when stop is closed.
 func trim(activity, stop <-chan struct{}) {
+	areas, err := programAreas()
+	if err != nil {
+		log.L.WithError(err).Debug("the program's pages stay mapped")
+	}
+	var freed time.Time
 	timer := time.NewTimer(trimInterval)
 	defer timer.Stop()
 	for {
 		select {
 		case <-stop:
 			return
-		case <-timer.C:
-			freeHeap()
-			if err := unmapProgram(); err != nil {
-				log.L.WithError(err).Debug("the program's pages stay mapped")
-			}
-		}
-		select {
-		case <-stop:
-			return
 		case <-activity:
 			timer.Reset(trimInterval)
+		case <-timer.C: // stopped until the next activity
+			if time.Since(freed) >= heapInterval {
+				freed = time.Now()
+				freeHeap()
+			}
+			unmap(areas)
 		}
 	}
 }
@@ -54,30 +61,32 @@ func freeHeap() {
 	}
 }
 
-// unmapProgram lets go of this process's view of its program file. The pages
-// stay in the page cache, shared by all shims, and those that are needed
-// again are mapped again by a minor fault (madvise(2), MADV_DONTNEED on a
-// private mapping of a file).
-func unmapProgram() error {
+// programAreas finds where the program's file is mapped and was never written.
+func programAreas() ([]area, error) {
 	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = f.Close() }()
 	self, err := os.Readlink("/proc/self/exe")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	areas, err := cleanAreas(f, self)
 	if err != nil {
-		return fmt.Errorf("read smaps: %w", err)
+		return nil, fmt.Errorf("read smaps: %w", err)
 	}
+	return areas, nil
+}
+
+// unmap lets go of this process's view of areas of its program. The pages stay
+// in the page cache, shared by all shims, and those that are needed again are
+// mapped again by a minor fault (madvise(2), MADV_DONTNEED on a private
+// mapping of a file). It is an economy: an error changes nothing.
+func unmap(areas []area) {
 	for _, a := range areas {
-		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, a.from, a.to-a.from, unix.MADV_DONTNEED); errno != 0 {
-			return fmt.Errorf("madvise: %w", errno)
-		}
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, a.from, a.to-a.from, unix.MADV_DONTNEED)
 	}
-	return nil
 }
 
 type area struct{ from, to uintptr }
