@@ -318,9 +318,9 @@ func removeNow(t testing.TB, dir string) {
 	}
 }
 
-// The watch reads the counters when the last process has died, before a
-// manager removes the cgroup.
-func TestWatchReadsWhenEmptyV2(t *testing.T) {
+// The kernel tells of the last death through cgroup.events, on which Kill and
+// the OOM watch rely.
+func TestLastDeathIsToldV2(t *testing.T) {
 	g := newGroupV2(t, "memory.max")
 	g.limit()
 	p := start(t, "idle")
