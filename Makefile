@@ -18,7 +18,7 @@ export PATH := $(CURDIR)/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build test test-long unit lint fuzz bench budget integration conformance generate check demo install clean
+.PHONY: help setup build test test-long unit lint fuzz bench budget integration conformance compat generate check demo install clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ integration: setup build ## Drive a private containerd with its client, ctr and 
 
 conformance: setup build ## Run the shim test suites against this shim and containerd-shim-runc-v2 (root)
 	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS)
+
+compat: setup build ## Run one shim under containerd 1.7 to 2.4, and upgrade across them (root; first time 25 minutes)
+	scripts/compat/build
+	$(GOTEST_E2E) -timeout 20m ./compat/...
 
 generate: ## Run the go:generate directives (none so far)
 	go generate ./...
