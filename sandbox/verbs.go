@@ -31,9 +31,18 @@ func (c *Container) Pause(ctx context.Context) error {
 	return c.change(ctx, verbPause, Event{Kind: TaskPaused}, c.rt.Pause)
 }
 
-// Resume thaws them.
+// Resume thaws them. A container that something else has thawed already is
+// resumed all the same: it must not stay paused in name alone.
 func (c *Container) Resume(ctx context.Context) error {
-	return c.change(ctx, verbResume, Event{Kind: TaskResumed}, c.rt.Resume)
+	return c.change(ctx, verbResume, Event{Kind: TaskResumed}, func(ctx context.Context, id string) error {
+		err := c.rt.Resume(ctx, id)
+		if cg := c.cgroup.Load(); err != nil && cg != nil {
+			if frozen, frozenErr := cg.Frozen(); frozenErr == nil && !frozen {
+				return nil
+			}
+		}
+		return err
+	})
 }
 
 // change runs a verb of the runtime that leads to another state.
@@ -121,7 +130,7 @@ func (c *Container) Kill(ctx context.Context, exec string, sig unix.Signal, all 
 		c.mu.Unlock()
 		return err
 	}
-	state, os, frozen := p.state, p.os, c.init.state == Paused
+	state, os := p.state, p.os
 	c.mu.Unlock()
 	cg := c.cgroup.Load()
 	switch {
@@ -137,8 +146,10 @@ func (c *Container) Kill(ctx context.Context, exec string, sig unix.Signal, all 
 	if err := os.Signal(sig); err != nil {
 		return err
 	}
-	if frozen && sig == unix.SIGKILL && cg != nil {
-		return cg.Thaw() // a frozen process dies only when it thaws (cgroup v1)
+	if state == Paused && sig == unix.SIGKILL && cg != nil {
+		// A frozen process dies only when it thaws (cgroup v1). An exec has no
+		// such state: it stays frozen with its container, and dies at Resume.
+		return cg.Thaw()
 	}
 	return nil
 }

@@ -14,10 +14,13 @@ import (
 
 // Exec starts one more process in a running container. On an error nothing of it is left.
 func (c *CLI) Exec(ctx context.Context, r *ExecRequest) (*process.Process, error) {
-	pidFile := filepath.Join(r.Bundle, r.ExecID+".pid")
+	// Not named like the init's, whatever the exec is called, and gone afterwards: a probe
+	// that runs every few seconds would fill the bundle.
+	pidFile := filepath.Join(r.Bundle, ".exec-"+r.ExecID+".pid")
 	if err := removeStale(pidFile); err != nil {
 		return nil, err
 	}
+	defer func() { _ = os.Remove(pidFile) }()
 	spec, err := writeProcess(r)
 	if spec != "" {
 		defer func() { _ = os.Remove(spec) }()

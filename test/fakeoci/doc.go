@@ -41,7 +41,7 @@
 //
 //	log        file for the calls; default fakeoci.log in the bundle, or under --root
 //	verbs      object from a verb, or "exec:ID" for one exec (ID is the name of its pid
-//	           file without ".pid"), to an object of:
+//	           file without ".exec-" and ".pid"), to an object of:
 //	  reached    file to touch (as the step) when the verb has begun
 //	  before     file to await before doing anything
 //	  worked     file to touch (as the step) when the work is done, before a hang

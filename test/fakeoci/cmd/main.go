@@ -88,7 +88,7 @@ func parse(args []string) (*invocation, error) {
 
 func (inv *invocation) key() string {
 	if inv.verb == "exec" {
-		return "exec:" + strings.TrimSuffix(filepath.Base(inv.flags["pid-file"]), ".pid")
+		return "exec:" + strings.TrimPrefix(strings.TrimSuffix(filepath.Base(inv.flags["pid-file"]), ".pid"), ".exec-")
 	}
 	return inv.verb
 }
