@@ -59,6 +59,16 @@ func TestReaperWakes(t *testing.T) {
 	}
 }
 
+// What died under a hold is looked for once that ends: no signal comes again.
+func TestReleaseGivesAHint(t *testing.T) {
+	s := newSupervisor(t)
+	s.orphans = &orphanReaper{s: s, hint: make(chan os.Signal, 1), stop: make(chan struct{})} // does not run
+	s.Hold().Release()
+	if len(s.orphans.hint) != 1 {
+		t.Error("the reaper has no hint")
+	}
+}
+
 // A hold that is released twice ends no other one.
 func TestReleaseTwice(t *testing.T) {
 	s := newReaper(t)

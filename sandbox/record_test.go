@@ -41,6 +41,9 @@ func TestRecordPrecedesEvents(t *testing.T) {
 		if e.Kind == TaskCreate && !errors.Is(err, errdefs.ErrNotFound) {
 			t.Errorf("the container is there before its create was told: %v", err)
 		}
+		if e.Kind == TaskDelete && err != nil {
+			t.Errorf("the container has gone, and the pod may be idle, before its delete was told: %v", err)
+		}
 		inner(e)
 	}
 	c := r.run("a", "exit 6", fakeoci.Plan{})

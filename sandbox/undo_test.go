@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -289,30 +290,117 @@ func TestDeleteUnrestored(t *testing.T) {
 }
 
 // A restore that fails after the runtime has made the container is undone, and
-// the container can be deleted.
+// the container can be deleted; the init dies even if the runtime deletes
+// nothing.
 func TestRestoreThatFailsLate(t *testing.T) {
+	for name, plan := range map[string]fakeoci.Verb{
+		"delete works": {}, "delete fails": {Fail: &fakeoci.Fail{Message: "cannot"}, Times: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			worked, gate := r.fifo("worked"), r.fifo("gate")
+			c := r.restored(fakeoci.Plan{Verbs: map[string]fakeoci.Verb{
+				"restore": {Worked: worked, After: gate}, "delete": plan,
+			}})
+			started := make(chan error, 1)
+			go func() {
+				_, err := c.Start(r.ctx(), "")
+				started <- err
+			}()
+			r.reached(worked)
+			r.blockRecord(c.Bundle())
+			r.release(gate)
+			if err := <-started; err == nil {
+				t.Error("the restore succeeded")
+			}
+			var pid int
+			for _, call := range fakeoci.Calls(t, c.Bundle()) {
+				pid = max(pid, call.Made)
+			}
+			r.until("the init is gone", func() bool { return procState(pid) == "" })
+			if left, _ := os.ReadDir(r.root); len(left) > 0 && plan.Fail == nil {
+				t.Errorf("the runtime keeps %v", left)
+			}
+			if err := os.Remove(filepath.Join(c.Bundle(), recordName)); err != nil {
+				t.Fatal(err)
+			}
+			if d, err := c.Delete(r.ctx(), ""); err != nil || d.Exit.Status != 255 {
+				t.Errorf("delete: %+v, %v", d, err)
+			}
+			r.expect(c, "create", "delete")
+		})
+	}
+}
+
+// An exec that the runtime refuses keeps no stream open (see TestMain).
+func TestFailedExecClosesStreams(t *testing.T) {
 	r := newRig(t)
-	worked, gate := r.fifo("worked"), r.fifo("gate")
-	c := r.restored(fakeoci.Plan{Verbs: map[string]fakeoci.Verb{"restore": {Worked: worked, After: gate}}})
-	started := make(chan error, 1)
-	go func() {
-		_, err := c.Start(r.ctx(), "")
-		started <- err
-	}()
-	r.reached(worked)
-	r.blockRecord(c.Bundle())
-	r.release(gate)
-	if err := <-started; err == nil {
-		t.Error("the restore succeeded")
-	}
-	if left, _ := os.ReadDir(r.root); len(left) > 0 {
-		t.Errorf("the runtime keeps %v", left)
-	}
-	if err := os.Remove(filepath.Join(c.Bundle(), recordName)); err != nil {
+	c := r.run("a", "sleep", fakeoci.Plan{Verbs: map[string]fakeoci.Verb{"exec": {Fail: &fakeoci.Fail{Message: "refused"}}}})
+	data := []byte(`{"args":["fake","sleep"]}`)
+	if err := c.Exec(ExecRequest{ID: "e", Process: data, Stdio: process.Stdio{Stdout: r.fifo("out")}}); err != nil {
 		t.Fatal(err)
 	}
-	if d, err := c.Delete(r.ctx(), ""); err != nil || d.Exit.Status != 255 {
-		t.Errorf("delete: %+v, %v", d, err)
+	if _, err := c.Start(r.ctx(), "e"); err == nil {
+		t.Error("no error")
 	}
-	r.expect(c, "create", "delete")
+}
+
+// late is a runtime whose calls cannot be cut short and come back with success
+// when the test lets them.
+type late struct {
+	Runtime
+	begun, gate chan struct{}
+}
+
+func (l late) Start(context.Context, string) error {
+	close(l.begun)
+	<-l.gate
+	return nil
+}
+
+func (l late) Exec(ctx context.Context, r *oci.ExecRequest) (*process.Process, error) {
+	p, err := l.Runtime.Exec(ctx, r)
+	close(l.begun)
+	<-l.gate
+	return p, err
+}
+
+// A start that was given up and succeeds after the init's exit was told is
+// undone: nothing follows that exit, and nobody is told of a revival.
+func TestStartThatSucceedsTooLate(t *testing.T) {
+	for _, exec := range []string{"", "e"} {
+		t.Run("exec="+exec, func(t *testing.T) {
+			r := newRig(t)
+			r.pod.grace.start = time.Millisecond
+			l := late{begun: make(chan struct{}), gate: make(chan struct{})}
+			c := r.create("a", "sleep", fakeoci.Plan{})
+			want := []string{"create", "exit=137"}
+			if exec != "" {
+				if _, err := c.Start(r.ctx(), ""); err != nil {
+					t.Fatal(err)
+				}
+				r.addExec(c, exec, "sleep")
+				want = []string{"create", "start", "exec-added:e", "exit=137"}
+			}
+			l.Runtime = c.rt
+			c.rt = l
+			started := make(chan error, 1)
+			go func() {
+				_, err := c.Start(r.ctx(), exec)
+				started <- err
+			}()
+			<-l.begun
+			r.kill(c, "")
+			r.wait(c, "")
+			close(l.gate)
+			if err := <-started; err == nil {
+				t.Error("the start succeeded")
+			}
+			if st, err := c.Status(""); err != nil || st.State != Stopped {
+				t.Errorf("status %+v, %v", st, err)
+			}
+			c.rt = l.Runtime
+			r.expect(c, want...)
+		})
+	}
 }
