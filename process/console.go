@@ -26,9 +26,24 @@ type consoleSocket struct {
 	path     string
 }
 
+// consolePrefix begins the names of one process's console sockets.
+func consolePrefix(pid int) string { return fmt.Sprintf("tty%d-", pid) }
+
+// RemoveConsoleSockets removes the console sockets that a process which has
+// gone left in dir. It does nothing while there is a process of that number.
+func RemoveConsoleSockets(dir string, pid int) {
+	if dir == "" || pid <= 0 || unix.Kill(pid, 0) == nil {
+		return
+	}
+	left, _ := filepath.Glob(filepath.Join(dir, consolePrefix(pid)+"*")) // no error but a bad pattern
+	for _, path := range left {
+		_ = os.Remove(path)
+	}
+}
+
 // listenConsole makes a socket of a short name in dir, which has to be private.
 func listenConsole(dir string) (*consoleSocket, error) {
-	path := filepath.Join(dir, fmt.Sprintf("tty%08x", rand.Uint32()))
+	path := filepath.Join(dir, fmt.Sprintf("%s%08x", consolePrefix(os.Getpid()), rand.Uint32()))
 	if len(path) > socketPathMax {
 		return nil, fmt.Errorf("console socket %s: the path has %d bytes, the kernel takes %d: %w",
 			path, len(path), socketPathMax, errdefs.ErrInvalidArgument)

@@ -41,6 +41,8 @@ func startLogger(ctx context.Context, cfg StreamsConfig, t target, outputs [2]*o
 		Args:  t.args,
 		Env:   []string{"CONTAINER_ID=" + cfg.ID, "CONTAINER_NAMESPACE=" + cfg.Namespace},
 		Files: []*os.File{nil, nil, nil, outputs[0], outputs[1], child},
+		// It outlives this process if need be, to write down what it was sent.
+		OwnGroup: true,
 	})
 	child.Close()
 	if err != nil {

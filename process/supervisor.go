@@ -51,6 +51,8 @@ type Command struct {
 	// DieWithParent has the kernel send SIGKILL when this process dies
 	// (PR_SET_PDEATHSIG), or when the supervisor is closed.
 	DieWithParent bool
+	// OwnGroup makes the program the leader of a process group of its own.
+	OwnGroup bool
 }
 
 // Start runs a program. The returned process is held by the pidfd that
@@ -63,7 +65,7 @@ func (s *Supervisor) Start(c *Command) (*Process, error) {
 	defer func() { _ = null.Close() }()
 
 	pidfd := -1
-	attr := &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Sys: &syscall.SysProcAttr{PidFD: &pidfd}}
+	attr := &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Sys: &syscall.SysProcAttr{PidFD: &pidfd, Setpgid: c.OwnGroup}}
 	if attr.Dir == "" {
 		attr.Dir = "/"
 	}

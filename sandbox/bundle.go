@@ -44,9 +44,13 @@ type record struct {
 	Pid       int              `json:"pid,omitempty"`
 	StartTime uint64           `json:"start_time,omitempty"`
 	Cgroup    *cgroup.Location `json:"cgroup,omitempty"`
-	// CgroupsPath is the spec's, if no such cgroup was there before: what is
-	// in it is then the container's, even if nothing else is known of it.
-	CgroupsPath string `json:"cgroups_path,omitempty"`
+	// Claimed is where the runtime was to make the cgroup, if there was none
+	// before: what is in it is then the container's, even if nothing else is
+	// known of it.
+	Claimed *cgroup.Location `json:"claimed,omitempty"`
+	// Shim is the pid of the shim that made the container, which is also the
+	// process group of the runtime and its hooks.
+	Shim int `json:"shim,omitempty"`
 	// Exit is how the init ended, once it has.
 	Exit *exitRecord `json:"exit,omitempty"`
 	// Clean is set once nothing of the container is left.

@@ -30,6 +30,8 @@ type CleanupRequest struct {
 	// Runtime gives the runtime for the options that the container had.
 	Runtime func(o configs.Runtime, bundle string) (Runtime, error)
 	Hooks   hooks.Chain
+	// RunDir is the Config's of the pod that the container was in.
+	RunDir string
 }
 
 // Cleanup kills and removes whatever is left of a container that another
@@ -66,6 +68,7 @@ func (rec *record) cleanUp(ctx context.Context, r CleanupRequest) error {
 	if err := rec.killAll(ctx); err != nil {
 		return err
 	}
+	process.RemoveConsoleSockets(r.RunDir, rec.Shim)
 	rt, err := r.Runtime(rec.Runtime, r.Bundle)
 	if err != nil {
 		return err
@@ -94,13 +97,16 @@ func (rec *record) cleanUp(ctx context.Context, r CleanupRequest) error {
 // killAll kills the init, if it is still the one that was recorded, and all
 // that its cgroup holds.
 func (rec *record) killAll(ctx context.Context) error {
+	if err := killShimGroup(rec.Shim); err != nil {
+		return err
+	}
 	if rec.Pid > 0 {
 		if err := killProcess(ctx, rec.Pid, rec.StartTime); err != nil {
 			return err
 		}
 	}
 	if rec.Cgroup == nil { // the shim died during create
-		return removeCgroup(ctx, rec.CgroupsPath)
+		return removeCgroup(ctx, rec.Claimed)
 	}
 	cg, err := cgroup.Load(*rec.Cgroup)
 	if err != nil {

@@ -96,8 +96,8 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 	}
 	u.add(func(ctx context.Context) error { return c.pod.cfg.Hooks.Delete(ctx, id) })
 
-	claimed := claimCgroup(spec.CgroupsPath())
-	if err := c.updateRecord(func(r *record) { r.CgroupsPath = claimed }); err != nil {
+	claimed := claimCgroup(c.req, spec.CgroupsPath())
+	if err := c.updateRecord(func(r *record) { r.Claimed, r.Shim = claimed, os.Getpid() }); err != nil {
 		return err
 	}
 	u.add(func(context.Context) error {
@@ -116,26 +116,30 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 	return nil
 }
 
-// claimCgroup returns path if there is no such cgroup yet, so that all that
-// will be in it is the container's. A runtime that is cut off leaves its
-// cgroup behind, and what it began in it.
-func claimCgroup(path string) string {
-	cg, err := cgroup.Find(path)
-	if errdefs.IsNotFound(err) {
-		return path
+// claimCgroup says where the container's cgroup will be, if there is none yet,
+// so that all that will be in it is the container's. A runtime that is cut off
+// leaves its cgroup behind, and what it began in it.
+func claimCgroup(r *CreateRequest, path string) *cgroup.Location {
+	switch {
+	case path != "":
+	case r.Options.SystemdCgroup: // what runc makes of an empty path
+		path = ":runc:" + r.ID
+	default:
+		path = r.ID
 	}
-	if err == nil {
-		_ = cg.Close()
+	loc, err := cgroup.Expect(path)
+	if err != nil {
+		return nil
 	}
-	return ""
+	return &loc
 }
 
 // removeCgroup kills and removes what is in a cgroup that was claimed.
-func removeCgroup(ctx context.Context, path string) error {
-	if path == "" {
+func removeCgroup(ctx context.Context, claimed *cgroup.Location) error {
+	if claimed == nil {
 		return nil
 	}
-	cg, err := cgroup.Find(path)
+	cg, err := cgroup.Load(*claimed)
 	if err != nil {
 		return ignoreNotFound(err)
 	}

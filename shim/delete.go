@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"path/filepath"
 	"time"
 
 	eventsapi "github.com/containerd/containerd/api/events"
@@ -39,6 +40,7 @@ func (p Parts) Delete(ctx context.Context, cfg DeleteConfig) (DeleteResult, erro
 	d, err := sandbox.Cleanup(ctx, sandbox.CleanupRequest{
 		ID: cfg.ID, Bundle: cfg.Bundle,
 		Runtime: p.runtime(sup, cfg.Namespace), Hooks: p.Hooks,
+		RunDir: socketDir(cfg.SocketPath),
 	})
 	takeOver(ctx, cfg.Identity)
 	if d.Left {
@@ -48,6 +50,14 @@ func (p Parts) Delete(ctx context.Context, cfg DeleteConfig) (DeleteResult, erro
 		return DeleteResult{}, err
 	}
 	return DeleteResult{Pid: d.Pid, ExitStatus: d.Exit.Status, ExitedAt: d.Exit.At}, nil
+}
+
+// socketDir is where the sockets of a shim are, empty where that is not known.
+func socketDir(socket string) string {
+	if socket == "" {
+		return ""
+	}
+	return filepath.Dir(socket)
 }
 
 // takeOver delivers the events of a shim that was killed and removes its

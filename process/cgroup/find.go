@@ -10,26 +10,27 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// Find opens the cgroup that an OCI spec's linux.cgroupsPath names, in
-// whichever hierarchies it exists: an absolute path, or systemd's
-// slice:prefix:name. It is for a container whose making was cut off, so that
-// there is no process to open it by. The error is errdefs.ErrNotFound where the
-// cgroup does not exist, and errdefs.ErrInvalidArgument for another form, whose
-// place is the runtime's choice.
-func Find(cgroupsPath string) (*Cgroup, error) { return view{}.find(cgroupsPath) }
+// Expect says where the runtime will make the cgroup that an OCI spec's
+// linux.cgroupsPath names: an absolute path, one relative to the caller's own
+// cgroup, or systemd's slice:prefix:name. It is for a container whose making
+// may be cut off, so that there is no process to Open it by: Load then finds
+// what there is. The error is errdefs.ErrAlreadyExists where such a cgroup is
+// there now, so that what is in it later need not be the container's, and
+// errdefs.ErrInvalidArgument where the path has none of these forms.
+func Expect(cgroupsPath string) (Location, error) { return view{}.expect(cgroupsPath) }
 
-func (v view) find(cgroupsPath string) (*Cgroup, error) {
+func (v view) expect(cgroupsPath string) (Location, error) {
 	path, err := resolve(cgroupsPath)
 	if err != nil {
-		return nil, err
+		return Location{}, err
 	}
 	mounts, err := v.mounts()
 	if err != nil {
-		return nil, err
+		return Location{}, err
 	}
 	self, err := v.locate("self", mounts)
 	if err != nil {
-		return nil, err
+		return Location{}, err
 	}
 	loc := Location{Version: self.Version, Dirs: map[string]Dir{}}
 	for controller, own := range self.Dirs {
@@ -38,21 +39,35 @@ func (v view) find(cgroupsPath string) (*Cgroup, error) {
 				continue
 			}
 			dir := filepath.Join(m.point, path)
+			if !filepath.IsAbs(path) {
+				dir = filepath.Join(own.Path, path)
+			}
 			loc.Dirs[controller] = Dir{Path: dir, Shared: encloses(dir, own.Path)}
 			break
 		}
 	}
-	return v.load(loc, mounts)
+	cg, err := v.load(loc, mounts)
+	if errdefs.IsNotFound(err) {
+		return loc, nil
+	}
+	if err != nil {
+		return Location{}, err
+	}
+	_ = cg.Close()
+	return Location{}, fmt.Errorf("cgroup %q: %w", cgroupsPath, errdefs.ErrAlreadyExists)
 }
 
-// resolve turns a cgroupsPath into a path below the root of each hierarchy.
+// resolve turns a cgroupsPath into a path below the root of each hierarchy, or
+// a relative one.
 func resolve(cgroupsPath string) (string, error) {
-	if filepath.IsAbs(cgroupsPath) && !leavesRoot(cgroupsPath) {
-		return filepath.Clean(cgroupsPath), nil
-	}
 	parts := strings.Split(cgroupsPath, ":")
-	if len(parts) != 3 || strings.Contains(cgroupsPath, "/") {
-		return "", fmt.Errorf("find cgroup: path %q is neither absolute nor slice:prefix:name: %w", cgroupsPath, errdefs.ErrInvalidArgument)
+	switch {
+	case filepath.IsAbs(cgroupsPath) && !leavesRoot(cgroupsPath):
+		return filepath.Clean(cgroupsPath), nil
+	case len(parts) == 1 && filepath.IsLocal(cgroupsPath):
+		return filepath.Clean(cgroupsPath), nil
+	case len(parts) != 3 || strings.Contains(cgroupsPath, "/"):
+		return "", fmt.Errorf("cgroupsPath %q is neither a path nor slice:prefix:name: %w", cgroupsPath, errdefs.ErrInvalidArgument)
 	}
 	slice, unit := parts[0], parts[2]
 	if slice == "" {

@@ -21,7 +21,8 @@ func TestResolve(t *testing.T) {
 		"user.slice::abc":        "/user.slice/abc.scope",
 		"user.slice:x:abc.slice": "/user.slice/abc.slice",
 		"":                       "",
-		"relative/path":          "",
+		"relative/path":          "relative/path",
+		"../up":                  "",
 		"/a/../../b":             "",
 		"a:b":                    "",
 		"a/b:c:d":                "",
@@ -33,45 +34,40 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-// The cgroup does not exist, then does, and is the one that Remove removes.
-func TestFind(t *testing.T) {
-	path := fmt.Sprintf("/berth-find-%d", os.Getpid())
-	if _, err := Find(path); !errors.Is(err, errdefs.ErrNotFound) {
-		t.Fatalf("before: %v", err)
-	}
-	mounts, err := view{}.mounts()
-	if err != nil || len(mounts) == 0 {
-		t.Skip("no cgroup mounts: ", err)
-	}
-	dir := mounts[len(mounts)-1].point + path
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	cg, err := Find(path)
-	if err != nil {
-		os.Remove(dir)
-		t.Fatal(err)
-	}
-	defer cg.Close()
-	if err := cg.Kill(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if err := cg.Remove(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("after: %v", err)
+// The cgroup does not exist, then does, and is what Load finds and removes.
+func TestExpect(t *testing.T) {
+	for _, path := range []string{fmt.Sprintf("/berth-expect-%d", os.Getpid()), fmt.Sprintf("berth-expect-own-%d", os.Getpid())} {
+		loc, err := Expect(path)
+		if err != nil || len(loc.Dirs) == 0 {
+			t.Fatalf("%s, before: %v, %v", path, loc, err)
+		}
+		var dir string
+		for _, d := range loc.Dirs {
+			dir = d.Path
+		}
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Expect(path); !errors.Is(err, errdefs.ErrAlreadyExists) {
+			t.Errorf("%s, while it is there: %v", path, err)
+		}
+		cg, err := Load(loc)
+		if err != nil {
+			os.Remove(dir)
+			t.Fatal(err)
+		}
+		if err := errors.Join(cg.Kill(t.Context()), cg.Remove(t.Context()), cg.Close()); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s, after: %v", path, err)
+		}
 	}
 }
 
-// The root is found, but it is nobody's to kill.
-func TestFindRoot(t *testing.T) {
-	cg, err := Find("/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cg.Close()
-	if err := cg.Kill(t.Context()); !errors.Is(err, errdefs.ErrFailedPrecondition) {
-		t.Errorf("kill of the root: %v", err)
+// The root is there, and it is nobody's to expect.
+func TestExpectRoot(t *testing.T) {
+	if _, err := Expect("/"); !errors.Is(err, errdefs.ErrAlreadyExists) {
+		t.Errorf("root: %v", err)
 	}
 }
