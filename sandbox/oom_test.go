@@ -73,6 +73,17 @@ func (r *rig) unwatched(c *Container) {
 	}
 }
 
+// runs returns once the init runs its own program. In the middle of execve(2)
+// by a thread that is not the first, a process looks like a zombie, and the
+// fake runtime takes its container for a stopped one.
+func (r *rig) runs(c *Container, program string) {
+	r.Helper()
+	r.until("the init runs "+program, func() bool {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", c.init.os.Pid()))
+		return err != nil || string(comm) == program+"\n"
+	})
+}
+
 func TestOOMPrecedesExitOfInit(t *testing.T) {
 	for _, watched := range []bool{true, false} {
 		t.Run(fmt.Sprintf("watched=%v", watched), func(t *testing.T) {
@@ -104,6 +115,7 @@ func TestOOMPrecedesExitOfExec(t *testing.T) {
 			if _, err := c.Start(r.ctx(), ""); err != nil {
 				t.Fatal(err)
 			}
+			r.runs(c, "sleep")
 			data, err := json.Marshal(specs.Process{Cwd: "/", Args: glutton})
 			if err != nil {
 				t.Fatal(err)
@@ -158,6 +170,7 @@ func TestOOMOfARemovedCgroup(t *testing.T) {
 	if _, err := c.Start(r.ctx(), ""); err != nil {
 		t.Fatal(err)
 	}
+	r.runs(c, "sh")
 	r.exec(c, "e", "ignore ; sleep")
 	e := c.execs["e"].os
 	r.leave(e.Pid())
