@@ -18,7 +18,7 @@ export PATH := $(CURDIR)/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build test test-long unit lint fuzz bench budget integration conformance compat generate check demo install clean
+.PHONY: help setup build test test-long unit lint fuzz bench budget integration conformance compat test-v2 generate check demo install clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ conformance: setup build ## Run the shim test suites against this shim and conta
 compat: setup build ## Run one shim under containerd 1.7 to 2.4, and upgrade across them (root; first time 25 minutes)
 	scripts/compat/build
 	$(GOTEST_E2E) -timeout 20m ./compat/...
+
+test-v2: setup build ## Run the tests on cgroup v2, in an emulated machine (root; Debian's kernel and QEMU)
+	@scripts/v2/run
 
 generate: ## Run the go:generate directives (none so far)
 	go generate ./...

@@ -14,9 +14,9 @@
 // Zombies that nobody owns, such as the grandchildren of a container in the
 // host's PID namespace, re-parent to the supervisor when it is a subreaper
 // ([Supervisor.ReapOrphans]). SIGCHLD serves as a hint to look for them, never
-// as the news of an exit: they are found with WNOWAIT and reaped by pid, and
-// never while a [Hold] is open, because then one of them may be a container's
-// init that died before it could be adopted.
+// as the news of an exit: they are found with WNOWAIT and reaped by pid. While a
+// [Hold] is open one of them may be a container's init that died before it
+// could be adopted, so how they ended is kept until the hold ends.
 //
 // # Lifecycle
 //

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,11 +87,20 @@ func (r *orphanReaper) sweep() bool {
 		}
 	}
 	defer r.s.mu.Unlock()
-	if r.s.holds > 0 {
+	if r.s.spares > 0 || len(r.s.reaped) >= maxReaped {
 		return false // Release gives the next hint
 	}
 	// The lock keeps a Hold from being taken in between. What is a zombie
 	// now was not made by anything that a later Hold covers.
-	_, err = waitid(unix.P_PID, info.pid, unix.WEXITED|unix.WNOHANG)
-	return err == nil
+	info, err = waitid(unix.P_PID, info.pid, unix.WEXITED|unix.WNOHANG)
+	if err != nil || info.pid == 0 {
+		return false
+	}
+	if r.s.holds > 0 {
+		if r.s.reaped == nil {
+			r.s.reaped = make(map[int]Exit)
+		}
+		r.s.reaped[info.pid] = Exit{Status: info.shellStatus(), At: time.Now(), Known: true}
+	}
+	return true
 }

@@ -42,7 +42,7 @@ func TestReaperWakes(t *testing.T) {
 	end.Close()
 	awaitReaped(t, pid)
 
-	hold := s.Hold()
+	hold := s.Spare()
 	var pids []int
 	for range 3 {
 		pid, end := beget(t, s, 1)
@@ -78,7 +78,7 @@ func TestReleaseTwice(t *testing.T) {
 	first.Release()
 	pid, end := beget(t, s, 42)
 	end.Close()
-	awaitZombie(t, pid)
+	awaitReaped(t, pid)
 	for s.orphans.sweep() {
 	}
 	p, err := second.Adopt(pid)
@@ -95,7 +95,7 @@ func TestReleaseTwice(t *testing.T) {
 // but not by Close.
 func TestReaperWaitsForOwner(t *testing.T) {
 	s := newReaper(t)
-	hold := s.Hold()
+	hold := s.Spare()
 	pid, end := beget(t, s, 1)
 	end.Close()
 	awaitZombie(t, pid)

@@ -23,9 +23,16 @@ type Supervisor struct {
 
 	mu     sync.Mutex
 	owned  map[int]*Process // by pid; an entry leaves once its process is reaped
-	holds  int              // open Holds; orphans are not reaped while there is one
+	holds  int              // open Holds for adoption
+	spares int              // open Holds under which no orphan is reaped
+	reaped map[int]Exit     // orphans reaped under a Hold for adoption, by pid
 	closed bool
 }
+
+// maxReaped bounds the exits that are kept for an adoption. A container whose
+// orphans re-parent to us may make any number of them; when the table is full
+// the others wait as zombies until the hold ends.
+const maxReaped = 4096
 
 var errClosed = errors.New("the supervisor is closed")
 
@@ -89,8 +96,7 @@ func (s *Supervisor) Start(c *Command) (*Process, error) {
 
 	// A child that dies at once must not be taken for an orphan before it is
 	// in the table.
-	hold := s.Hold()
-	defer hold.Release()
+	defer s.Spare().Release()
 	var pid int
 	if !s.forks.do(func() { pid, err = syscall.ForkExec(c.Path, append([]string{c.Path}, c.Args...), attr) }) {
 		return nil, errClosed
@@ -106,20 +112,23 @@ func (s *Supervisor) Start(c *Command) (*Process, error) {
 
 // own puts a process in the table and starts its watcher. It takes pidfd over.
 func (s *Supervisor) own(pid, pidfd int) (*Process, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ownLocked(pid, pidfd)
+}
+
+func (s *Supervisor) ownLocked(pid, pidfd int) (*Process, error) {
 	fd, err := newPidfdFile(pidfd)
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{pid: pid, fd: fd, done: make(chan struct{})}
-	s.mu.Lock()
 	if s.closed {
-		s.mu.Unlock()
 		_ = fd.Close()
 		return nil, errClosed
 	}
+	p := &Process{pid: pid, fd: fd, done: make(chan struct{})}
 	s.owned[pid] = p
 	s.watchers.Add(1)
-	s.mu.Unlock()
 	go s.watch(p)
 	return p, nil
 }
@@ -139,26 +148,42 @@ func (s *Supervisor) watch(p *Process) {
 	}
 }
 
-// Hold keeps orphans from being reaped while an adoption is under way.
+// Hold keeps the exits of orphans while an adoption is under way.
 type Hold struct {
-	s    *Supervisor
-	once sync.Once
+	s     *Supervisor
+	spare bool
+	once  sync.Once
 }
 
 // Hold must be taken before the program is started whose child will be
-// adopted, and released once it was adopted or is no longer wanted.
+// adopted, and released once it was adopted or is no longer wanted. Orphans are
+// reaped all the same, so that a program that takes long does not have another
+// container's zombies pile up, but how they ended is kept for Adopt.
 func (s *Supervisor) Hold() *Hold {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.holds++
-	s.mu.Unlock()
 	return &Hold{s: s}
+}
+
+// Spare is a Hold under which no orphan is reaped at all. It is for code that
+// starts children and waits for them by itself.
+func (s *Supervisor) Spare() *Hold {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spares++
+	return &Hold{s: s, spare: true}
 }
 
 // Release ends the hold. It may be called more than once.
 func (h *Hold) Release() {
 	h.once.Do(func() {
 		h.s.mu.Lock()
-		h.s.holds--
+		if h.spare {
+			h.s.spares--
+		} else if h.s.holds--; h.s.holds == 0 {
+			h.s.reaped = nil
+		}
 		orphans := h.s.orphans
 		h.s.mu.Unlock()
 		if orphans != nil {
@@ -169,20 +194,40 @@ func (h *Hold) Release() {
 
 // Adopt takes over a process that another program made, by its pid. The
 // program must have exited, so that its children are ours; the hold must have
-// been open since before it started, so that the pid cannot have been reused.
-// A pid that is gone all the same gives a Process that is done and whose exit
-// is not Known.
+// been open since before it started, so that an exit was kept. A pid that is
+// gone all the same gives a Process that is done and whose exit is not Known.
+//
+// A process of that number that is not our child, where an orphan of that
+// number was reaped under the hold, is a stranger that got the number since.
 func (h *Hold) Adopt(pid int) (*Process, error) {
+	s := h.s
+	s.mu.Lock() // so that no orphan is reaped until the process is in the table
+	defer s.mu.Unlock()
+	if exit, ok := s.reaped[pid]; ok && !isChild(pid) {
+		return exited(pid, exit), nil
+	}
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if errors.Is(err, unix.ESRCH) {
-		p := &Process{pid: pid, done: make(chan struct{}), exit: Exit{Status: unknownStatus, At: time.Now()}}
-		close(p.done)
-		return p, nil
+		return exited(pid, Exit{Status: unknownStatus, At: time.Now()}), nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open pidfd of process %d: %w", pid, err)
 	}
-	return h.s.own(pid, fd)
+	return s.ownLocked(pid, fd)
+}
+
+// exited is a process that is over.
+func exited(pid int, exit Exit) *Process {
+	p := &Process{pid: pid, done: make(chan struct{}), exit: exit}
+	close(p.done)
+	return p
+}
+
+// isChild is true for a child of this process that has not been reaped: asking
+// for the status of one that lives is no error (waitid(2)).
+func isChild(pid int) bool {
+	_, err := waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT)
+	return err == nil
 }
 
 // Close lets go of every process, live ones included: their Done is never

@@ -151,9 +151,9 @@ func TestSignal(t *testing.T) {
 	}
 }
 
-// A container's init may be dead before it can be adopted. The hold keeps its
-// zombie, and so its status, and its pid.
-func TestHoldKeepsZombieForAdoption(t *testing.T) {
+// A container's init may be dead, and reaped, before it can be adopted. The
+// hold keeps how it ended.
+func TestHoldKeepsExitForAdoption(t *testing.T) {
 	s := newSupervisor(t)
 	if err := s.ReapOrphans(); err != nil {
 		t.Fatal(err)
@@ -162,9 +162,7 @@ func TestHoldKeepsZombieForAdoption(t *testing.T) {
 	defer hold.Release()
 	pid, end := beget(t, s, 42)
 	end.Close()
-	awaitZombie(t, pid)
-	for s.orphans.sweep() {
-	}
+	awaitReaped(t, pid) // it does not wait for the hold to end
 	p, err := hold.Adopt(pid)
 	if err != nil {
 		t.Fatal(err)
@@ -173,6 +171,29 @@ func TestHoldKeepsZombieForAdoption(t *testing.T) {
 	if e := p.Exit(); e.Status != 42 || !e.Known {
 		t.Errorf("exit %+v, want 42", e)
 	}
+	hold.Release()
+	if len(s.reaped) != 0 {
+		t.Errorf("exits are kept after the hold: %v", s.reaped)
+	}
+}
+
+// Code that waits for its own children gets them.
+func TestSpareKeepsZombies(t *testing.T) {
+	s := newSupervisor(t)
+	if err := s.ReapOrphans(); err != nil {
+		t.Fatal(err)
+	}
+	spare := s.Spare()
+	pid, end := beget(t, s, 7)
+	end.Close()
+	awaitZombie(t, pid)
+	for s.orphans.sweep() {
+	}
+	info, err := waitid(unix.P_PID, pid, unix.WEXITED)
+	if err != nil || info.status != 7 {
+		t.Errorf("status %d, %v", info.status, err)
+	}
+	spare.Release()
 }
 
 func TestAdoptLive(t *testing.T) {
@@ -231,16 +252,9 @@ func TestOrphansAreReaped(t *testing.T) {
 	if err := s.ReapOrphans(); err != nil {
 		t.Fatal(err)
 	}
-	hold := s.Hold()
 	pid, end := beget(t, s, 1)
 	end.Close()
-	awaitZombie(t, pid)
-	hold.Release()
-	for s.orphans.sweep() { // beside the reaper's own goroutine
-	}
-	if exists(pid) {
-		t.Errorf("orphan %d is still there", pid)
-	}
+	awaitReaped(t, pid)
 }
 
 // An orphan before an owned process in the kernel's list, and behind one.

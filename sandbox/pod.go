@@ -41,6 +41,7 @@ type Pod struct {
 
 	mu         sync.Mutex
 	containers map[string]*Container // nil while a container is being created
+	unwanted   bool                  // CloseIdle was called since the last container was made
 }
 
 // New returns an empty pod.
@@ -71,6 +72,7 @@ func (p *Pod) Create(ctx context.Context, r *CreateRequest) (pid int, err error)
 	pid = c.announce() // first: nobody may start or delete what was not told of
 	p.mu.Lock()
 	p.containers[r.ID] = c
+	p.unwanted = false
 	p.mu.Unlock()
 	return pid, nil
 }
@@ -106,10 +108,25 @@ func (p *Pod) Container(id string) (*Container, error) {
 }
 
 // CloseIdle closes the pod to new containers if it has none, not even one
-// that is being created, and says whether it did.
+// that is being created, and says whether it did. If it did not, CloseUnwanted
+// remembers.
 func (p *Pod) CloseIdle() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.unwanted = true
+	return p.closeIdleLocked()
+}
+
+// CloseUnwanted is CloseIdle after a create that failed: it closes the pod only
+// if that was asked for while the create was under way, because nobody will
+// ask again.
+func (p *Pod) CloseUnwanted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.unwanted && p.closeIdleLocked()
+}
+
+func (p *Pod) closeIdleLocked() bool {
 	if len(p.containers) > 0 {
 		return false
 	}

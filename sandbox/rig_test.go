@@ -74,8 +74,10 @@ func (r *rig) close() {
 		r.Error(err)
 	}
 	r.sup.Close()
-	if dirs, _ := filepath.Glob("/sys/fs/cgroup/*" + r.cgroup("*")); len(dirs) > 0 {
-		r.Errorf("cgroups are left: %v", dirs)
+	for _, hierarchy := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup"} { // v1, v2
+		if dirs, _ := filepath.Glob(hierarchy + r.cgroup("*")); len(dirs) > 0 {
+			r.Errorf("cgroups are left: %v", dirs)
+		}
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"golang.org/x/sys/unix"
@@ -24,9 +26,6 @@ type Mount struct {
 }
 
 // mountRootfs mounts a container's root file system at bundle/rootfs.
-//
-// The hold is for the mount helpers and the user namespaces that the mount
-// library starts: it waits for those itself, so they must not be reaped here.
 func mountRootfs(sup *process.Supervisor, bundle string, mounts []Mount) error {
 	if len(mounts) == 0 {
 		return nil
@@ -39,12 +38,24 @@ func mountRootfs(sup *process.Supervisor, bundle string, mounts []Mount) error {
 	for _, m := range mounts {
 		all = append(all, mount.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
-	hold := sup.Hold()
-	defer hold.Release()
+	if startsHelpers(mounts) {
+		defer sup.Spare().Release()
+	}
 	if err := mount.All(all, target); err != nil {
 		return errors.Join(fmt.Errorf("mount the root file system: %w", err), unmountRootfs(bundle))
 	}
 	return nil
+}
+
+// startsHelpers is true where the mount library may run a program, for FUSE, or
+// a process to hold a user namespace, for idmapped layers. It waits for those
+// itself.
+func startsHelpers(mounts []Mount) bool {
+	return slices.ContainsFunc(mounts, func(m Mount) bool {
+		return strings.Contains(m.Type, "fuse") || slices.ContainsFunc(m.Options, func(o string) bool {
+			return strings.HasPrefix(o, "uidmap=") || strings.HasPrefix(o, "gidmap=")
+		})
+	})
 }
 
 // unmountRootfs undoes mountRootfs, however far that came. It follows no

@@ -167,8 +167,29 @@ func TestCreateOfAClientThatLeaves(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(r.root, "a")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the runtime keeps the container: %v", err)
 	}
-	if !r.pod.CloseIdle() {
-		t.Error("the pod is not idle")
+	if !r.pod.CloseUnwanted() {
+		t.Error("the pod stays, though it was to close when it is idle")
+	}
+}
+
+// A create that fails in a pod that nobody wanted to close does not close it.
+func TestFailedCreateKeepsThePod(t *testing.T) {
+	r := newRig(t)
+	bundle := r.bundle("a", "sleep", fakeoci.Plan{Verbs: map[string]fakeoci.Verb{"create": {Fail: &fakeoci.Fail{Message: "no"}}}})
+	if _, err := r.pod.Create(r.ctx(), &CreateRequest{ID: "a", Bundle: bundle}); err == nil {
+		t.Fatal("no error")
+	}
+	if r.pod.CloseUnwanted() {
+		t.Error("the pod was closed")
+	}
+	c := r.run("b", "sleep", fakeoci.Plan{})
+	if r.pod.CloseIdle() { // asked for too early
+		t.Fatal("the pod was closed with a container in it")
+	}
+	r.remove(c)
+	r.run("c", "sleep", fakeoci.Plan{}) // and then wanted again
+	if r.pod.CloseUnwanted() {
+		t.Error("the pod was closed with a container in it")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/log"
@@ -51,6 +52,11 @@ func (p Parts) runtime(sup *process.Supervisor, namespace string) func(configs.R
 // Shutdown (io.containerd.timeout.shim.shutdown).
 const flushTimeout = 2 * time.Second
 
+// desertedAfter is how long a shim without containers waits for containerd,
+// which connects at once after `start`. A `start` that joins makes a connection
+// too, so the time begins anew.
+const desertedAfter = time.Minute
+
 // Serve is the shim: it serves a pod until it is shut down.
 func (p Parts) Serve(ctx context.Context, cfg ServeConfig) (retErr error) {
 	if err := os.Chdir("/"); err != nil { // the bundle is not ours to hold on to
@@ -76,7 +82,7 @@ func (p Parts) Serve(ctx context.Context, cfg ServeConfig) (retErr error) {
 		RunDir:     filepath.Dir(cfg.SocketPath),
 	})
 	s := &server{
-		activity: make(chan struct{}, 1), kick: events.Kick,
+		activity: make(chan struct{}, 1), visits: make(chan struct{}, 1), kick: events.Kick,
 		stopping: make(chan struct{}), answered: make(chan struct{}),
 	}
 	defer func() {
@@ -106,6 +112,8 @@ func sink(events *Publisher) sandbox.Sink {
 // server is the ttrpc side of one shim.
 type server struct {
 	activity chan struct{} // capacity 1: something was asked
+	visits   chan struct{} // capacity 1: a connection came or went
+	visitors atomic.Int64  // connections
 	kick     func()        // called when containerd is there
 
 	stop, answer sync.Once
@@ -122,16 +130,22 @@ func (s *server) serve(ctx context.Context, cfg ServeConfig, pod *sandbox.Pod) e
 	if err != nil {
 		return err
 	}
-	tasks := &taskService{pod: pod, version: cfg.Version, socket: cfg.SocketPath, shutdown: func() {
+	tasks := &taskService{pod: pod, version: cfg.Version, socket: cfg.SocketPath}
+	tasks.shutdown = func() {
 		if err := RemoveSocket(cfg.SocketPath); err != nil {
 			log.L.WithError(err).Warn("the shim's socket is left behind")
 		}
 		s.stop.Do(func() { close(s.stopping) })
-	}}
+	}
+	tasks.abandon = func() {
+		tasks.shutdown()
+		s.answerIfStopping()
+	}
 	tasks.register(srv)
 
 	var background sync.WaitGroup
 	background.Go(func() { trim(s.activity, s.stopping) })
+	background.Go(func() { s.endDeserted(pod, tasks.abandon) })
 	defer background.Wait()
 	failed := make(chan error, 1)
 	background.Go(func() { failed <- srv.Serve(ctx, cfg.Listener) })
@@ -153,14 +167,37 @@ func (s *server) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, e
 		return nil, nil, err
 	}
 	s.kick()
+	s.visitors.Add(1)
+	notify(s.visits)
 	return &answeringConn{Conn: conn, s: s}, creds, nil
+}
+
+// endDeserted ends a shim that has no container and to which nobody is
+// connected: containerd died, or gave up, between `start` and Create.
+func (s *server) endDeserted(pod *sandbox.Pod, end func()) {
+	timer := time.NewTimer(desertedAfter)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.stopping:
+			return
+		case <-s.visits:
+			timer.Reset(desertedAfter)
+		case <-timer.C:
+			if s.visitors.Load() == 0 && pod.CloseIdle() {
+				log.L.Warn("nobody wants this shim; it ends")
+				end()
+			}
+		}
+	}
 }
 
 // answeringConn tells when an answer was written after Shutdown was called:
 // the shim must not end before its caller knows.
 type answeringConn struct {
 	net.Conn
-	s *server
+	s    *server
+	left sync.Once
 }
 
 func (c *answeringConn) Write(p []byte) (int, error) {
@@ -172,6 +209,10 @@ func (c *answeringConn) Write(p []byte) (int, error) {
 // Close ends the wait for an answer to a caller that has gone.
 func (c *answeringConn) Close() error {
 	err := c.Conn.Close()
+	c.left.Do(func() {
+		c.s.visitors.Add(-1)
+		notify(c.s.visits)
+	})
 	c.s.answerIfStopping()
 	return err
 }

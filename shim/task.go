@@ -32,8 +32,9 @@ type taskService struct {
 	version string
 	// socket is where the service is served.
 	socket string
-	// shutdown has the server end after the answer was sent.
-	shutdown func()
+	// shutdown has the server end after the answer was sent; abandon does not
+	// wait for one.
+	shutdown, abandon func()
 }
 
 // register serves the Task API in both versions. Their messages are the same
@@ -94,6 +95,9 @@ func (s *taskService) Create(ctx context.Context, r *taskv3.CreateTaskRequest) (
 	}
 	pid, err := s.pod.Create(ctx, req)
 	if err != nil {
+		if s.pod.CloseUnwanted() {
+			s.abandon()
+		}
 		return nil, err
 	}
 	// A container that joins a sandbox comes without a `start` to do this.
@@ -221,8 +225,9 @@ func (s *taskService) Connect(_ context.Context, r *taskv3.ConnectRequest) (*tas
 	return res, nil
 }
 
-// Shutdown ends the shim once it serves nobody. With containers left, or on
-// the way, it stays.
+// Shutdown ends the shim once it serves nobody. With containers left it stays;
+// with one on the way too, unless that comes to nothing: containerd shuts down
+// the shim of a create that it gave up, while that is still being undone.
 func (s *taskService) Shutdown(_ context.Context, r *taskv3.ShutdownRequest) (*emptypb.Empty, error) {
 	if s.pod.CloseIdle() || r.Now {
 		s.shutdown()

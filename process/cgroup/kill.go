@@ -49,6 +49,12 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("kill cgroup: %w", err)
 	}
+	if _, err := c.pids(members); errdefs.IsResourceExhausted(err) {
+		// A hostile container nests its cgroups deeper than they can be
+		// listed. What the kernel kills by itself does not depend on that.
+		c.killUnified(members)
+		_ = c.thaw(members)
+	}
 	for {
 		if err := c.killRound(members); err != nil {
 			return err
