@@ -90,6 +90,7 @@ func (c *Container) tearDown(ctx context.Context) error {
 	c.closeStreams(ctx)
 	ctx, cancel := bounded(ctx, deleteTimeout)
 	defer cancel()
+	c.thaw()
 	if err := ignoreNotFound(c.rt.Delete(ctx, c.req.ID, false)); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ package sandbox
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"berth/test/fakeoci"
@@ -67,4 +68,51 @@ func TestResumeOfAThawedContainer(t *testing.T) {
 	if st, _ := c.Status(""); st.State != Running {
 		t.Errorf("state %v", st.State)
 	}
+}
+
+// A cgroup that stayed frozen when its container exited is thawed before the
+// runtime deletes it: runc takes it for paused, and refuses.
+func TestDeleteOfAFrozenCgroup(t *testing.T) {
+	r := newRig(t)
+	gate := r.fifo("gate")
+	c := r.run("a", "exit 3", fakeoci.Plan{Verbs: map[string]fakeoci.Verb{"delete": {Before: gate}}})
+	r.wait(c, "")
+	r.freeze(c)
+	deleted := make(chan error, 1)
+	cg := c.cgroup.Load()
+	go func() {
+		_, err := c.Delete(r.ctx(), "")
+		deleted <- err
+	}()
+	for fakeoci.Begun(fakeoci.Calls(t, c.Bundle()), "delete") == 0 {
+		runtime.Gosched()
+	}
+	if frozen, err := cg.Frozen(); err != nil || frozen {
+		t.Errorf("frozen when the runtime deletes it: %t, %v", frozen, err)
+	}
+	r.release(gate)
+	if err := <-deleted; err != nil {
+		t.Error(err)
+	}
+}
+
+// An init that exits while it is being paused leaves no frozen cgroup.
+func TestExitDuringPause(t *testing.T) {
+	r := newRig(t)
+	reached, gate := r.fifo("reached"), r.fifo("gate")
+	c := r.run("a", "sleep", fakeoci.Plan{Verbs: map[string]fakeoci.Verb{"pause": {Reached: reached, Before: gate}}})
+	paused := make(chan error, 1)
+	go func() { paused <- c.Pause(r.ctx()) }()
+	r.reached(reached)
+	r.kill(c, "")
+	r.wait(c, "")
+	r.freeze(c)
+	r.release(gate)
+	if err := <-paused; err == nil {
+		t.Error("a dead container was paused")
+	}
+	if _, err := c.Delete(r.ctx(), ""); err != nil {
+		t.Error(err)
+	}
+	r.expect(c, "create", "start", "exit=137", "delete")
 }

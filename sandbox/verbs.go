@@ -53,14 +53,30 @@ func (c *Container) change(ctx context.Context, v verb, e Event, do func(context
 		}
 		c.mu.Lock()
 		to, err := c.init.state.next(v)
-		if err == nil { // else it has exited meanwhile
+		if err == nil {
 			c.init.state = to
 			c.queueLocked(e)
 		}
 		c.mu.Unlock()
 		c.flush()
+		if err != nil { // it has exited meanwhile, and shall not stay frozen
+			c.thaw()
+		}
 		return err
 	})
+}
+
+// thaw lets the cgroup of a container that has exited run. The freezer keeps
+// its state without processes, and to the runtime such a container is a paused
+// one, which it does not delete.
+func (c *Container) thaw() {
+	cg := c.cgroup.Load()
+	if cg == nil {
+		return
+	}
+	if frozen, err := cg.Frozen(); err == nil && frozen {
+		c.warn(cg.Thaw(), "the cgroup stays frozen")
+	}
 }
 
 // inState runs a slow call, alone in its container, if the state allows v.

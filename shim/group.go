@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 // maxSpec bounds what is read of a config.json, in bytes. containerd's own
@@ -31,7 +32,8 @@ var groupAnnotations = [...]string{
 // none or has no config.json yet, as a sandbox has. The group is untrusted
 // text: it may only ever be hashed.
 func readGroup(bundle, id string) (string, error) {
-	f, err := os.Open(filepath.Join(bundle, "config.json"))
+	// O_NONBLOCK: a FIFO in the place of the file must not hang containerd.
+	f, err := os.OpenFile(filepath.Join(bundle, "config.json"), os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return id, nil
 	}
@@ -39,6 +41,9 @@ func readGroup(bundle, id string) (string, error) {
 		return "", fmt.Errorf("find the container's group: %w", err)
 	}
 	defer func() { _ = f.Close() }()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return "", fmt.Errorf("find the container's group: %s is not a regular file: %w", f.Name(), errdefs.ErrInvalidArgument)
+	}
 	group, err := decodeGroup(io.LimitReader(f, maxSpec))
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF // there is more to a spec than nothing

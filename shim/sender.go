@@ -19,9 +19,12 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// sendTimeout bounds one attempt. A containerd that does not answer within it
-// is taken to have gone; the event is then sent again on a new connection.
-const sendTimeout = 5 * time.Second
+// slowAfter is when a containerd that does not answer is noted in the log. It
+// is waited for as long as the connection stands: what was written to it cannot
+// be taken back, so that an event sent again on another connection would be
+// told twice, and perhaps behind the next one. A local socket tells by itself
+// when the process at the other end dies.
+const slowAfter = 5 * time.Second
 
 // sender forwards events over one connection, made when needed. It is used by
 // one goroutine.
@@ -43,8 +46,10 @@ func (s *sender) send(ctx context.Context, record []byte) error {
 	if s.skip != nil && s.skip(req.GetEnvelope().GetTopic(), req.GetEnvelope().GetEvent()) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
-	defer cancel()
+	slow := time.AfterFunc(slowAfter, func() {
+		log.L.WithField("topic", req.GetEnvelope().GetTopic()).Warn("containerd does not answer; its events wait")
+	})
+	defer slow.Stop()
 	reused := s.client != nil
 	err := s.forward(ctx, req)
 	if err != nil && reused && errors.Is(err, ttrpc.ErrClosed) {
