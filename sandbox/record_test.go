@@ -9,11 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"berth/configs"
 	"berth/hooks"
 	"berth/process"
 	"berth/test/fakeoci"
@@ -228,15 +230,37 @@ func TestCleanupUndoesCreate(t *testing.T) {
 func TestCleanupWaitsForAnother(t *testing.T) {
 	r := newRig(t)
 	bundle := r.bundle("a", "sleep", fakeoci.Plan{})
+	if err := (&record{ID: "a"}).write(bundle); err != nil {
+		t.Fatal(err)
+	}
 	unlock, err := lockBundle(r.ctx(), bundle)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Cleanup(gone(), CleanupRequest{ID: "a", Bundle: bundle, Runtime: r.runtime}); err == nil {
-		t.Error("two cleanups ran at once")
+	var unlocked, reached atomic.Bool
+	req := CleanupRequest{ID: "a", Bundle: bundle, Runtime: func(o configs.Runtime, bundle string) (Runtime, error) {
+		reached.Store(true)
+		if !unlocked.Load() {
+			t.Error("two cleanups ran at once")
+		}
+		return r.runtime(o, bundle)
+	}}
+	if _, err := Cleanup(gone(), req); err == nil {
+		t.Error("a cleanup that may not wait has come to an end")
 	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := Cleanup(r.ctx(), req)
+		done <- err
+	}()
+	waiter := fmt.Sprintf("-> FLOCK  ADVISORY  WRITE %d ", os.Getpid())
+	r.until("the cleanup waits for the lock", func() bool {
+		locks, err := os.ReadFile("/proc/locks")
+		return err != nil || strings.Contains(string(locks), waiter) || reached.Load()
+	})
+	unlocked.Store(true)
 	unlock()
-	if _, err := Cleanup(r.ctx(), CleanupRequest{ID: "a", Bundle: bundle, Runtime: r.runtime}); err != nil {
+	if err := <-done; err != nil {
 		t.Error(err)
 	}
 }

@@ -76,6 +76,19 @@ func (r *rig) blockRecord(bundle string) {
 	}
 }
 
+// unused checks that nobody has a FIFO open: a reader finds its end at once.
+func (r *rig) unused(fifo string) {
+	r.Helper()
+	fd, err := unix.Open(fifo, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if n, err := unix.Read(fd, make([]byte, 1)); n != 0 || err != nil {
+		r.Errorf("%s is still open: read %d, %v", filepath.Base(fifo), n, err)
+	}
+}
+
 // A create that fails after the runtime has made the container is undone, in
 // reverse; the init dies even if the runtime does not delete it.
 func TestCreateThatFailsLate(t *testing.T) {
@@ -85,11 +98,11 @@ func TestCreateThatFailsLate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			w := r.witness()
-			worked, gate, out := r.fifo("worked"), r.fifo("gate"), r.fifo("out")
+			worked, gate, in := r.fifo("worked"), r.fifo("gate"), r.fifo("in")
 			bundle := r.bundle("a", "sleep", fakeoci.Plan{Verbs: map[string]fakeoci.Verb{
 				"create": {Worked: worked, After: gate}, "delete": plan,
 			}})
-			req := &CreateRequest{ID: "a", Bundle: bundle, Rootfs: tmpfs, Stdio: process.Stdio{Stdout: out}}
+			req := &CreateRequest{ID: "a", Bundle: bundle, Rootfs: tmpfs, Stdio: process.Stdio{Stdin: in}}
 			created := make(chan error, 1)
 			go func() {
 				_, err := r.pod.Create(r.ctx(), req)
@@ -123,6 +136,7 @@ func TestCreateThatFailsLate(t *testing.T) {
 			if len(w.deleted) != 1 || w.deleted[0] != want {
 				t.Errorf("the hook found %q, want %q", w.deleted, want)
 			}
+			r.unused(in)
 			if story := r.story(&Container{req: req}); len(story) > 0 {
 				t.Errorf("told %v", story)
 			}
@@ -332,17 +346,19 @@ func TestRestoreThatFailsLate(t *testing.T) {
 	}
 }
 
-// An exec that the runtime refuses keeps no stream open (see TestMain).
+// An exec that the runtime refuses keeps no stream open.
 func TestFailedExecClosesStreams(t *testing.T) {
 	r := newRig(t)
 	c := r.run("a", "sleep", fakeoci.Plan{Verbs: map[string]fakeoci.Verb{"exec": {Fail: &fakeoci.Fail{Message: "refused"}}}})
+	out := r.fifo("out")
 	data := []byte(`{"args":["fake","sleep"]}`)
-	if err := c.Exec(ExecRequest{ID: "e", Process: data, Stdio: process.Stdio{Stdout: r.fifo("out")}}); err != nil {
+	if err := c.Exec(ExecRequest{ID: "e", Process: data, Stdio: process.Stdio{Stdout: out}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Start(r.ctx(), "e"); err == nil {
 		t.Error("no error")
 	}
+	r.unused(out)
 }
 
 // late is a runtime whose calls cannot be cut short and come back with success
