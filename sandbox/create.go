@@ -97,13 +97,13 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 	u.add(func(ctx context.Context) error { return c.pod.cfg.Hooks.Delete(ctx, id) })
 
 	claimed := claimCgroup(c.req, spec.CgroupsPath())
+	u.add(func(ctx context.Context) error { return removeCgroup(ctx, claimed) })
 	if err := c.updateRecord(func(r *record) { r.Claimed, r.Shim = claimed, os.Getpid() }); err != nil {
 		return err
 	}
 	u.add(func(context.Context) error {
 		return os.Remove(filepath.Join(bundle, recordName))
 	})
-	u.add(func(ctx context.Context) error { return removeCgroup(ctx, claimed) })
 	if err := mountRootfs(c.pod.cfg.Supervisor, bundle, c.req.Rootfs); err != nil {
 		return err
 	}
@@ -116,18 +116,20 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 	return nil
 }
 
-// claimCgroup says where the container's cgroup will be, if there is none yet,
+// claimCgroup takes the place of the container's cgroup, if there is none yet,
 // so that all that will be in it is the container's. A runtime that is cut off
 // leaves its cgroup behind, and what it began in it.
 func claimCgroup(r *CreateRequest, path string) *cgroup.Location {
 	switch {
+	case r.Checkpoint != "": // made by a later Start, or never
+		return nil
 	case path != "":
 	case r.Options.SystemdCgroup: // what runc makes of an empty path
 		path = ":runc:" + r.ID
 	default:
 		path = r.ID
 	}
-	loc, err := cgroup.Expect(path)
+	loc, err := cgroup.Claim(path)
 	if err != nil {
 		return nil
 	}

@@ -3,21 +3,56 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/containerd/errdefs"
 )
 
-// Expect says where the runtime will make the cgroup that an OCI spec's
-// linux.cgroupsPath names: an absolute path, one relative to the caller's own
-// cgroup, or systemd's slice:prefix:name. It is for a container whose making
-// may be cut off, so that there is no process to Open it by: Load then finds
-// what there is. The error is errdefs.ErrAlreadyExists where such a cgroup is
-// there now, so that what is in it later need not be the container's, and
-// errdefs.ErrInvalidArgument where the path has none of these forms.
-func Expect(cgroupsPath string) (Location, error) { return view{}.expect(cgroupsPath) }
+// Claim takes the place where the runtime will make the cgroup that an OCI
+// spec's linux.cgroupsPath names: an absolute path, one relative to the
+// caller's own cgroup, or systemd's slice:prefix:name. It is for a container
+// whose making may be cut off, so that there is no process to Open it by: Load
+// then finds what there is.
+//
+// The error is errdefs.ErrAlreadyExists where such a cgroup is there already,
+// so that what is in it later need not be the container's. Of several that
+// claim one path at once one succeeds, because it makes the directory in one
+// hierarchy; runtimes take an empty one. systemd makes its units itself, under
+// names that are a container's own, so there it is only looked.
+//
+// errdefs.ErrInvalidArgument is for a path that has none of these forms.
+func Claim(cgroupsPath string) (Location, error) {
+	loc, err := view{}.expect(cgroupsPath)
+	if err != nil || strings.Contains(cgroupsPath, ":") {
+		return loc, err
+	}
+	for _, controller := range claimIn {
+		dir, ok := loc.Dirs[controller]
+		if !ok {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(dir.Path), 0o755); err != nil {
+			return Location{}, fmt.Errorf("claim cgroup: %w", err)
+		}
+		err := os.Mkdir(dir.Path, 0o755)
+		if errors.Is(err, os.ErrExist) {
+			return Location{}, fmt.Errorf("cgroup %q: %w", cgroupsPath, errdefs.ErrAlreadyExists)
+		}
+		if err != nil {
+			return Location{}, fmt.Errorf("claim cgroup: %w", err)
+		}
+		return loc, nil
+	}
+	return Location{}, fmt.Errorf("claim cgroup: no hierarchy to do it in: %w", errdefs.ErrUnavailable)
+}
+
+// claimIn are the hierarchies in which a directory needs no more than to be
+// made, the first that there is being used by all.
+var claimIn = [...]string{Unified, "pids", "freezer", "devices", "name=systemd"}
 
 func (v view) expect(cgroupsPath string) (Location, error) {
 	path, err := resolve(cgroupsPath)

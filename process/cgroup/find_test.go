@@ -34,40 +34,55 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-// The cgroup does not exist, then does, and is what Load finds and removes.
-func TestExpect(t *testing.T) {
-	for _, path := range []string{fmt.Sprintf("/berth-expect-%d", os.Getpid()), fmt.Sprintf("berth-expect-own-%d", os.Getpid())} {
-		loc, err := Expect(path)
-		if err != nil || len(loc.Dirs) == 0 {
-			t.Fatalf("%s, before: %v, %v", path, loc, err)
-		}
-		var dir string
-		for _, d := range loc.Dirs {
-			dir = d.Path
-		}
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Expect(path); !errors.Is(err, errdefs.ErrAlreadyExists) {
-			t.Errorf("%s, while it is there: %v", path, err)
-		}
-		cg, err := Load(loc)
-		if err != nil {
-			os.Remove(dir)
-			t.Fatal(err)
-		}
-		if err := errors.Join(cg.Kill(t.Context()), cg.Remove(t.Context()), cg.Close()); err != nil {
-			t.Error(err)
-		}
-		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%s, after: %v", path, err)
+// Of several that claim one path at once one succeeds; what it claimed is what
+// Load finds and removes, and then it can be claimed again.
+func TestClaim(t *testing.T) {
+	for _, path := range []string{fmt.Sprintf("/berth-claim-%d", os.Getpid()), fmt.Sprintf("berth-claim-own-%d", os.Getpid())} {
+		for range 2 {
+			claims := make(chan *Location, 8)
+			for range cap(claims) {
+				go func() {
+					loc, err := Claim(path)
+					switch {
+					case err == nil:
+						claims <- &loc
+					default:
+						if !errors.Is(err, errdefs.ErrAlreadyExists) {
+							t.Errorf("%s: %v", path, err)
+						}
+						claims <- nil
+					}
+				}()
+			}
+			var won *Location
+			for range cap(claims) {
+				if loc := <-claims; loc != nil {
+					if won != nil {
+						t.Errorf("%s was claimed twice", path)
+					}
+					won = loc
+				}
+			}
+			if won == nil {
+				t.Fatalf("%s: nobody claimed it", path)
+			}
+			cg, err := Load(*won)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(cg.Kill(t.Context()), cg.Remove(t.Context()), cg.Close()); err != nil {
+				t.Error(err)
+			}
+			if _, err := Load(*won); !errors.Is(err, errdefs.ErrNotFound) {
+				t.Errorf("%s, after: %v", path, err)
+			}
 		}
 	}
 }
 
-// The root is there, and it is nobody's to expect.
-func TestExpectRoot(t *testing.T) {
-	if _, err := Expect("/"); !errors.Is(err, errdefs.ErrAlreadyExists) {
+// The root is there, and it is nobody's to claim.
+func TestClaimRoot(t *testing.T) {
+	if _, err := Claim("/"); !errors.Is(err, errdefs.ErrAlreadyExists) {
 		t.Errorf("root: %v", err)
 	}
 }
