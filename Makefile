@@ -38,7 +38,7 @@ test: setup build lint unit conformance integration budget ## Run everything tha
 test-long: test fuzz ## Run test, then the fuzzers, then all tests several times over
 	go test -race -count=5 ./...
 	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS) -long
-	$(GOTEST_E2E) -count=3 -timeout 40m ./integration/...
+	$(GOTEST_E2E) -count=3 -timeout 40m ./integration # with containerd-shim-runc-v2 as a control
 
 lint: setup ## Check formatting, go vet, staticcheck and the shell scripts
 	scripts/lint/run
@@ -54,7 +54,8 @@ budget: setup build ## Fail if an idle shim's memory or the binary's size is bey
 	go -C test/e2e run ./bench $(SHIMS) -check
 
 integration: setup build ## Drive a private containerd with its client, ctr and crictl (root)
-	$(GOTEST_E2E) -timeout 15m ./node/... ./image/... ./integration/...
+	$(GOTEST_E2E) -timeout 15m ./node/... ./image/...
+	$(GOTEST_E2E) -timeout 15m ./integration -runtimes io.containerd.pod.v2
 
 conformance: setup build ## Run the shim test suites against this shim and containerd-shim-runc-v2 (root)
 	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS)

@@ -72,6 +72,7 @@ func TestLogFile(t *testing.T) {
 		}
 		// Two pipes lead to the file, so the order is not the container's.
 		if got := readTrimmed(t, file); got != "out\nerr" && got != "err\nout" {
+			r.known(t, "the file is sometimes closed under the second stream")
 			t.Errorf("log holds %q", got)
 		}
 	})
