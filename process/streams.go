@@ -34,7 +34,7 @@ type limits struct {
 // terminate together are the 12 s that containerd's shim gives a logger; a
 // reader that took no byte of 64 KiB in 2 s is not coming back.
 func defaultLimits() limits {
-	return limits{ready: 30 * time.Second, finish: 2 * time.Second, terminate: 10 * time.Second, stall: 2 * time.Second}
+	return limits{ready: 30 * time.Second, finish: 2 * time.Second, terminate: 10 * time.Second, stall: 5 * time.Second}
 }
 
 // closeTimeout bounds the wait in Close for a relay that is inside a write to a
