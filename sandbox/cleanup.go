@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -19,9 +18,6 @@ import (
 	"berth/process"
 	"berth/process/cgroup"
 )
-
-// lockName is the file in the bundle that cleanups of one container lock.
-const lockName = "berth.lock"
 
 // CleanupRequest asks for the removal of a container whose shim is gone.
 type CleanupRequest struct {
@@ -144,7 +140,7 @@ func killProcess(ctx context.Context, pid int, started uint64) error {
 
 // lockBundle keeps cleanups of one container from running into each other.
 func lockBundle(ctx context.Context, bundle string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(bundle, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.Open(bundle) // the directory itself: a full disk has no room for a file
 	if err != nil {
 		return nil, err
 	}

@@ -29,9 +29,13 @@ const (
 )
 
 // undo is what has to be taken back, in reverse, if a construction fails.
-type undo []func(context.Context) error
+type undo struct {
+	steps []func(context.Context) error
+	// last is done only after all steps have succeeded; it may be nil.
+	last func() error
+}
 
-func (u *undo) add(f func(context.Context) error) { *u = append(*u, f) }
+func (u *undo) add(f func(context.Context) error) { u.steps = append(u.steps, f) }
 
 // onError runs the steps if *err is set, and joins their errors to it.
 func (u *undo) onError(ctx context.Context, err *error) {
@@ -40,9 +44,14 @@ func (u *undo) onError(ctx context.Context, err *error) {
 	}
 	ctx, cancel := bounded(ctx, undoTimeout)
 	defer cancel()
-	for _, f := range slices.Backward(*u) {
-		*err = errors.Join(*err, f(ctx))
+	var failed error
+	for _, f := range slices.Backward(u.steps) {
+		failed = errors.Join(failed, f(ctx))
 	}
+	if failed == nil && u.last != nil {
+		failed = u.last()
+	}
+	*err = errors.Join(*err, failed)
 }
 
 // create does all of a create that can fail. The caller's ctx cuts it short;
@@ -101,9 +110,8 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 	if err := c.updateRecord(func(r *record) { r.Claimed, r.Shim = claimed, os.Getpid() }); err != nil {
 		return err
 	}
-	u.add(func(context.Context) error {
-		return os.Remove(filepath.Join(bundle, recordName))
-	})
+	// What could not be undone is left to `delete`, which needs the record.
+	u.last = func() error { return os.Remove(filepath.Join(bundle, recordName)) }
 	if err := mountRootfs(c.pod.cfg.Supervisor, bundle, c.req.Rootfs); err != nil {
 		return err
 	}

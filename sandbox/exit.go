@@ -155,10 +155,10 @@ func (c *Container) queueExit(p *proc, exit process.Exit) {
 }
 
 // oomKills asks the kernel for the container's OOM kills where they may
-// explain an exit: the victim dies of SIGKILL.
+// explain an exit: the victim dies of SIGKILL, and its parent may then fail.
 func (c *Container) oomKills(exit process.Exit) uint64 {
 	cg := c.cgroup.Load()
-	if cg == nil || exit.Status != killed {
+	if cg == nil || exit.Status == 0 {
 		return 0
 	}
 	kills, err := cg.OOMKills()

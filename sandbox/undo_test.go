@@ -125,9 +125,9 @@ func TestCreateThatFailsLate(t *testing.T) {
 				pid = max(pid, c.Made)
 			}
 			r.until("the init is gone", func() bool { return procState(pid) == "" })
-			want := "a:"
+			want := "a:record" // the last thing to go
 			if plan.Fail != nil {
-				want = "a:state"
+				want = "a:record,state"
 				rt, _ := r.runtime(req.Options, bundle)
 				if err := rt.Delete(r.ctx(), "a", true); err != nil {
 					t.Error(err)
@@ -135,6 +135,9 @@ func TestCreateThatFailsLate(t *testing.T) {
 			}
 			if len(w.deleted) != 1 || w.deleted[0] != want {
 				t.Errorf("the hook found %q, want %q", w.deleted, want)
+			}
+			if _, err := os.Stat(filepath.Join(bundle, recordName)); (err == nil) != (plan.Fail != nil) {
+				t.Errorf("the record, which is for what could not be undone: %v", err)
 			}
 			r.unused(in)
 			if story := r.story(&Container{req: req}); len(story) > 0 {

@@ -155,9 +155,15 @@ func (c *Container) Kill(ctx context.Context, exec string, sig unix.Signal, all 
 	case os == nil:
 		return fmt.Errorf("the process was not started yet: %w", errdefs.ErrFailedPrecondition)
 	case all && exec == "" && cg != nil && sig == unix.SIGKILL:
-		return errors.Join(ignoreNotFound(os.Signal(sig)), cg.Kill(ctx))
+		err = cg.Kill(ctx)
+		if errdefs.IsFailedPrecondition(err) {
+			err = nil // it shares its cgroup: the init is all that is known to be its own
+		}
+		return errors.Join(ignoreNotFound(os.Signal(sig)), err)
 	case all && exec == "" && cg != nil:
-		return c.signalAll(cg, sig)
+		if err := c.signalAll(cg, sig); !errdefs.IsFailedPrecondition(err) {
+			return err
+		}
 	}
 	if err := os.Signal(sig); err != nil {
 		return err

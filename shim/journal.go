@@ -33,8 +33,8 @@ const (
 	headerSize   = 16
 	recordHead   = 8
 	// maxRecord bounds a payload, in bytes: ttrpc carries no message larger
-	// than 4 MiB.
-	maxRecord = 4 << 20
+	// than 4 MiB with its envelope.
+	maxRecord = 4<<20 - 64<<10
 )
 
 // errJournalBusy tells that another process, or another part of this one, owns
@@ -140,6 +140,22 @@ func possess(f *os.File, patience time.Duration) error {
 	case <-ctx.Done():
 		return errJournalBusy
 	}
+}
+
+// dropJournal removes a journal that has no owner.
+func dropJournal(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("drop the event journal: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil //nolint:nilerror // its owner is still at it
+	}
+	return removeFile(path)
 }
 
 // scanJournal finds the records in a journal of size bytes that are whole and

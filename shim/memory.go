@@ -20,7 +20,7 @@ const (
 	trimInterval = 2 * time.Second
 	// heapInterval is the least time between two collections for that end:
 	// they cost a millisecond, and a pod may be probed every few seconds.
-	heapInterval = time.Minute
+	heapInterval = 15 * time.Second
 )
 
 // trim gives back, once after each burst of calls, what an idle shim has no

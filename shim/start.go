@@ -90,6 +90,12 @@ func (e *Env) beginLocked(id Identity, boot bootstrap) (retErr error) {
 	if err := s.write(id.SocketPath); err != nil {
 		return err
 	}
+	// Of the events that a shim of this group could not deliver before it
+	// died, those of a container with the same name would be taken for the new
+	// one's.
+	if err := dropJournal(journalPath(id.SocketPath)); err != nil {
+		return err
+	}
 	listener, err := listen(id.SocketPath)
 	if err != nil {
 		return err
