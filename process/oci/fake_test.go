@@ -36,7 +36,7 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "/run/notify")
 	b := newBox(t, fake, "fake", "sleep")
 	b.create()
-	if c := lastCall(t, b, "create"); !slices.Equal(c.Env, []string{"PATH=" + DefaultPath}) || c.Dir != b.bundle {
+	if c := lastCall(t, b, "create"); !slices.Equal(c.Env, []string{"PATH=" + DefaultPath, "GOMAXPROCS=1"}) || c.Dir != b.bundle {
 		t.Errorf("environment %q, directory %s", c.Env, c.Dir)
 	}
 	b.cli.Env = []string{"PATH=/bin", "XDG_RUNTIME_DIR=/run/user/0"}
