@@ -118,7 +118,8 @@ func (rec *record) killAll(ctx context.Context) error {
 	return errors.Join(err, cg.Close())
 }
 
-// killProcess kills a process of another parent. The pidfd is opened before the start time is compared, so that no other process
+// killProcess kills a process of another parent. The pidfd is opened before
+// the start time is compared, so that no other process
 // can be hit.
 func killProcess(ctx context.Context, pid int, started uint64) error {
 	fd, err := unix.PidfdOpen(pid, 0)

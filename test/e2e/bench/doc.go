@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Bench compares a shim with containerd-shim-runc-v2 over the shim protocol:
+// Command bench compares a shim with containerd-shim-runc-v2 over the shim protocol:
 // one run, the two alternating, the same OCI runtime, no containerd.
 //
 // It measures the phases of a container's life, 50 pods at once, execs from 16

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The demo starts a private containerd, runs a container and a CRI pod under
+// Command demo starts a private containerd, runs a container and a CRI pod under
 // Berth's pod shim, prints each command with its output and time, and removes
 // everything again, also when it fails or is interrupted.
 package main

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Conformance runs the upstream suites (github.com/containerd/shimtest) and the
+// Command conformance runs the upstream suites (github.com/containerd/shimtest) and the
 // project's own against a shim and, in the same run, against the control shim,
 // and prints a table. Its exit status is non-zero if the shim fails a test of
 // the project's own, fails an upstream test that the control passes, or if
