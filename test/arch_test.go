@@ -23,6 +23,7 @@ var allowed = map[string][]string{
 	"berth/process/cgroup": {},
 	"berth/process":        {},
 	"berth/hooks":          {},
+	"berth/gpu":            {"berth/gpu/loader", "berth/gpu/nvml", "berth/gpu/rootfs", "berth/hooks", "berth/process"},
 	"berth/configs":        {},
 
 	"berth/test":             {},

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/pelletier/go-toml/v2"
+)
+
+// GPUFile is where the gpu shim and `berth gpu` look for their configuration.
+const GPUFile = "/etc/berth/gpu.toml"
+
+// GPU is the policy of the gpu shim on one host.
+type GPU struct {
+	// DriverRoot is the root below which the driver's files lie; DevRoot,
+	// ProcRoot and SysRoot are the directories of the device nodes and of the
+	// kernel's file systems; RunDir holds what is kept until the next boot.
+	DriverRoot string `toml:"driver_root"`
+	DevRoot    string `toml:"dev_root"`
+	ProcRoot   string `toml:"proc_root"`
+	SysRoot    string `toml:"sys_root"`
+	RunDir     string `toml:"run_dir"`
+	// Helper is the program berth-gpu; empty is the one beside the shim.
+	Helper string `toml:"helper"`
+	// Kmsg is the kernel's log, read for Xid messages; empty reads none.
+	Kmsg string `toml:"kmsg"`
+
+	// EnvPlain and EnvKubernetes name the environment variables that may ask
+	// for devices in a plain container and in one of a Kubernetes pod. Who
+	// wrote an image can set any of them.
+	EnvPlain      []string `toml:"env_plain"`
+	EnvKubernetes []string `toml:"env_kubernetes"`
+	// VolumeMounts has requests by mounts of /dev/null below
+	// /var/run/nvidia-container-devices count.
+	VolumeMounts bool `toml:"volume_mounts"`
+
+	// Sockets are the driver's daemons whose sockets a container may get:
+	// "persistenced", "fabricmanager", "mps".
+	Sockets []string `toml:"sockets"`
+	// CUDACompat has an image's CUDA forward-compatibility libraries
+	// preferred where they are newer than the driver's.
+	CUDACompat bool `toml:"cuda_compat"`
+
+	// Xid says by class of an Xid what is done about it, beyond the report.
+	Xid XidPolicy `toml:"xid"`
+}
+
+// XidPolicy names what happens on Xids, by number or by class ("app",
+// "reset", "machine"): the containers that are hit are killed, or the GPU is
+// barred from new ones until it was reset.
+type XidPolicy struct {
+	Kill   []string `toml:"kill"`
+	Bar    []string `toml:"bar"`
+	Ignore []string `toml:"ignore"`
+}
+
+// DefaultGPU is the configuration of a host without a file.
+func DefaultGPU() GPU {
+	return GPU{
+		DriverRoot: "/", DevRoot: "/dev", ProcRoot: "/proc", SysRoot: "/sys",
+		RunDir: "/run/berth", Kmsg: "/dev/kmsg",
+		EnvPlain: []string{"NVIDIA_VISIBLE_DEVICES"}, VolumeMounts: true,
+		Sockets: []string{"fabricmanager"}, CUDACompat: true,
+		Xid: XidPolicy{Bar: []string{"reset", "machine"}},
+	}
+}
+
+// LoadGPU reads a file of the gpu shim's configuration. What it does not
+// mention has its default; a file that is not there is all defaults. The error
+// names the file and the line, and is errdefs.ErrInvalidArgument.
+func LoadGPU(path string) (GPU, error) {
+	c := DefaultGPU()
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	if err != nil {
+		return GPU{}, fmt.Errorf("open the configuration of the gpu shim: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := toml.NewDecoder(f).DisallowUnknownFields().Decode(&c); err != nil {
+		return GPU{}, fmt.Errorf("%s: %w: %w", path, describe(err), errdefs.ErrInvalidArgument)
+	}
+	if err := c.validate(); err != nil {
+		return GPU{}, fmt.Errorf("%s: %w: %w", path, err, errdefs.ErrInvalidArgument)
+	}
+	return c, nil
+}
+
+// describe says in one line what the decoder has to say in several.
+func describe(err error) error {
+	var unknown *toml.StrictMissingError
+	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
+		line, _ := unknown.Errors[0].Position()
+		return fmt.Errorf("line %d: option %.64q is not known", line, strings.Join(unknown.Errors[0].Key(), "."))
+	}
+	var at *toml.DecodeError
+	if errors.As(err, &at) {
+		line, _ := at.Position()
+		return fmt.Errorf("line %d: %w", line, err)
+	}
+	return err
+}
+
+func (c GPU) validate() error {
+	for _, p := range []struct{ name, path string }{
+		{"driver_root", c.DriverRoot}, {"dev_root", c.DevRoot}, {"proc_root", c.ProcRoot},
+		{"sys_root", c.SysRoot}, {"run_dir", c.RunDir},
+	} {
+		if !filepath.IsAbs(p.path) {
+			return fmt.Errorf("%s is %q: it must be an absolute path", p.name, p.path)
+		}
+	}
+	if c.Helper != "" && !filepath.IsAbs(c.Helper) {
+		return fmt.Errorf("helper is %q: it must be an absolute path", c.Helper)
+	}
+	for _, s := range c.Sockets {
+		switch s {
+		case "persistenced", "fabricmanager", "mps":
+		default:
+			return fmt.Errorf("socket %.64q is not known; known are persistenced, fabricmanager, mps", s)
+		}
+	}
+	return nil
+}
