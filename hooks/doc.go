@@ -11,6 +11,9 @@
 // must not be created. [Chain.Delete] runs in reverse order and joins the errors: one hook
 // that cannot clean up does not keep the others from it.
 //
+// What a hook has to do in the root file system it registers in Create with [Spec.AfterMount];
+// [Chain.Mounted] does it once that is mounted, before the runtime sees the container.
+//
 // Delete is by container id alone and idempotent, because after a shim has died it runs in a
 // fresh process that never saw Create, and may run twice.
 //

@@ -34,6 +34,7 @@ type Spec struct {
 	outline    outline
 	oci        *specs.Spec // raw, decoded, and what the hooks made of it; nil until asked for
 	changed    bool
+	mounted    []Mounted
 }
 
 // outline is what most containers are judged by. It is decoded by itself because a whole
@@ -72,6 +73,10 @@ func (s *Spec) Bundle() string { return s.bundle }
 // Annotations are the container's annotations, as config.json has them. They are not to be
 // changed.
 func (s *Spec) Annotations() map[string]string { return s.outline.Annotations }
+
+// Config is config.json as it is on disk, for a hook that can tell from its
+// bytes that it has no business with a container. It is not to be changed.
+func (s *Spec) Config() []byte { return s.raw }
 
 // CgroupsPath is linux.cgroupsPath of config.json, empty where there is none.
 func (s *Spec) CgroupsPath() string {

@@ -116,6 +116,9 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 		return err
 	}
 	u.add(func(context.Context) error { return unmountRootfs(bundle) })
+	if err := c.pod.cfg.Hooks.Mounted(ctx, spec); err != nil {
+		return err
+	}
 
 	if c.init.streams, err = c.openStreams(ctx, c.req.Stdio); err != nil {
 		return err

@@ -100,6 +100,10 @@ func (c *Container) inState(ctx context.Context, v verb, limit time.Duration, do
 // Update changes the container's resources, an OCI LinuxResources as JSON.
 func (c *Container) Update(ctx context.Context, resources []byte) error {
 	return c.inState(ctx, verbUpdate, verbTimeout, func(ctx context.Context) error {
+		resources, err := c.pod.cfg.Hooks.Update(ctx, c.req.Bundle, resources)
+		if err != nil {
+			return err
+		}
 		return c.rt.Update(ctx, c.req.ID, resources)
 	})
 }

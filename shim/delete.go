@@ -39,8 +39,9 @@ func (p Parts) Delete(ctx context.Context, cfg DeleteConfig) (DeleteResult, erro
 	defer sup.Close()
 	d, err := sandbox.Cleanup(ctx, sandbox.CleanupRequest{
 		ID: cfg.ID, Bundle: cfg.Bundle,
-		Runtime: p.runtime(sup, cfg.Namespace), Hooks: p.Hooks,
-		RunDir: socketDir(cfg.SocketPath),
+		Runtime: p.runtime(sup, cfg.Namespace),
+		Hooks:   p.Hooks(HooksConfig{Supervisor: sup, Namespace: cfg.Namespace}),
+		RunDir:  socketDir(cfg.SocketPath),
 	})
 	takeOver(ctx, cfg.Identity)
 	if d.Left {

@@ -30,7 +30,13 @@ type Parts struct {
 	// the supervisor.
 	Runtime func(RuntimeConfig) (sandbox.Runtime, error)
 	// Hooks edit every container's spec.
-	Hooks hooks.Chain
+	Hooks func(HooksConfig) hooks.Chain
+}
+
+// HooksConfig is what the hooks of one shim are made for.
+type HooksConfig struct {
+	Supervisor *process.Supervisor
+	Namespace  string // containerd's
 }
 
 // RuntimeConfig is what a runtime is made for.
@@ -77,7 +83,7 @@ func (p Parts) Serve(ctx context.Context, cfg ServeConfig) (retErr error) {
 		Namespace:  cfg.Namespace,
 		Supervisor: sup,
 		Runtime:    p.runtime(sup, cfg.Namespace),
-		Hooks:      p.Hooks,
+		Hooks:      p.Hooks(HooksConfig{Supervisor: sup, Namespace: cfg.Namespace}),
 		Sink:       sink(events),
 		RunDir:     filepath.Dir(cfg.SocketPath),
 	})

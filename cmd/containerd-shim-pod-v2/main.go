@@ -25,7 +25,7 @@ var version, revision = "devel", "unknown"
 const defaultRoot = "/run/containerd/runc"
 
 func main() {
-	parts := shim.Parts{Runtime: runtime, Hooks: hooks.Chain{hooks.Sanity{}}}
+	parts := shim.Parts{Runtime: runtime, Hooks: chain}
 	os.Exit(shim.Main(shim.Env{
 		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Name: "containerd-shim-pod-v2", RuntimeType: "io.containerd.pod.v2",
@@ -33,6 +33,8 @@ func main() {
 		Serve: parts.Serve, Delete: parts.Delete, Features: features,
 	}))
 }
+
+func chain(shim.HooksConfig) hooks.Chain { return hooks.Chain{hooks.Sanity{}} }
 
 func runtime(cfg shim.RuntimeConfig) (sandbox.Runtime, error) {
 	rt, err := newCLI(cfg.Supervisor, cfg.Options)
