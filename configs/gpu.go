@@ -14,8 +14,15 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// GPUFile is where the gpu shim and `berth gpu` look for their configuration.
-const GPUFile = "/etc/berth/gpu.toml"
+// GPUPath is where the gpu shim and `berth gpu` look for their configuration:
+// /etc/berth/gpu.toml, or the file that BERTH_GPU_CONFIG names in the
+// environment, which containerd hands on to its shims.
+func GPUPath(getenv func(string) string) string {
+	if path := getenv("BERTH_GPU_CONFIG"); path != "" {
+		return path
+	}
+	return "/etc/berth/gpu.toml"
+}
 
 // GPU is the policy of the gpu shim on one host.
 type GPU struct {
@@ -44,6 +51,9 @@ type GPU struct {
 	// Sockets are the driver's daemons whose sockets a container may get:
 	// "persistenced", "fabricmanager", "mps".
 	Sockets []string `toml:"sockets"`
+	// IgnoreFabric lets containers have GPUs on a machine with NVSwitches
+	// whose fabric manager does not run.
+	IgnoreFabric bool `toml:"ignore_fabric"`
 	// CUDACompat has an image's CUDA forward-compatibility libraries
 	// preferred where they are newer than the driver's.
 	CUDACompat bool `toml:"cuda_compat"`
@@ -73,8 +83,9 @@ func DefaultGPU() GPU {
 }
 
 // LoadGPU reads a file of the gpu shim's configuration. What it does not
-// mention has its default; a file that is not there is all defaults. The error
-// names the file and the line, and is errdefs.ErrInvalidArgument.
+// mention has its default; a file that is not there is all defaults, and so is
+// what comes with an error. That names the file and the line, and is
+// errdefs.ErrInvalidArgument.
 func LoadGPU(path string) (GPU, error) {
 	c := DefaultGPU()
 	f, err := os.Open(path)
@@ -82,14 +93,14 @@ func LoadGPU(path string) (GPU, error) {
 		return c, nil
 	}
 	if err != nil {
-		return GPU{}, fmt.Errorf("open the configuration of the gpu shim: %w", err)
+		return DefaultGPU(), fmt.Errorf("open the configuration of the gpu shim: %w", err)
 	}
 	defer func() { _ = f.Close() }()
 	if err := toml.NewDecoder(f).DisallowUnknownFields().Decode(&c); err != nil {
-		return GPU{}, fmt.Errorf("%s: %w: %w", path, describe(err), errdefs.ErrInvalidArgument)
+		return DefaultGPU(), fmt.Errorf("%s: %w: %w", path, describe(err), errdefs.ErrInvalidArgument)
 	}
 	if err := c.validate(); err != nil {
-		return GPU{}, fmt.Errorf("%s: %w: %w", path, err, errdefs.ErrInvalidArgument)
+		return DefaultGPU(), fmt.Errorf("%s: %w: %w", path, err, errdefs.ErrInvalidArgument)
 	}
 	return c, nil
 }

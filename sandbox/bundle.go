@@ -53,6 +53,8 @@ type record struct {
 	Shim int `json:"shim,omitempty"`
 	// Exit is how the init ended, once it has.
 	Exit *exitRecord `json:"exit,omitempty"`
+	// Notes are what hooks had to say of the container's life.
+	Notes []string `json:"notes,omitempty"`
 	// Clean is set once nothing of the container is left.
 	Clean bool `json:"clean,omitempty"`
 }

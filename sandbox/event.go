@@ -2,7 +2,10 @@
 
 package sandbox
 
-import "berth/process"
+import (
+	"berth/hooks"
+	"berth/process"
+)
 
 // Kind says what an Event tells.
 type Kind uint8
@@ -19,6 +22,7 @@ const (
 	TaskPaused
 	TaskResumed
 	TaskCheckpointed
+	HookEvent // of a hook's own
 )
 
 // Event is one thing that happened to a container.
@@ -32,6 +36,8 @@ type Event struct {
 	Exit process.Exit
 	// Create is set for TaskCreate. It is not to be changed.
 	Create *CreateRequest
+	// Hook is set for HookEvent.
+	Hook hooks.Event
 	// Checkpoint is the image directory of a TaskCheckpointed.
 	Checkpoint string
 }

@@ -36,7 +36,7 @@ type Pod struct {
 	cfg   Config
 	life  context.Context // ends when the pod is closed
 	end   context.CancelFunc
-	work  sync.WaitGroup // watchers
+	work  sync.WaitGroup // watchers, and hooks that are resident
 	grace graces         // how long an init's exit waits
 
 	mu         sync.Mutex
@@ -47,10 +47,12 @@ type Pod struct {
 // New returns an empty pod.
 func New(cfg Config) *Pod {
 	life, end := context.WithCancel(context.Background())
-	return &Pod{
+	p := &Pod{
 		cfg: cfg, life: life, end: end, containers: make(map[string]*Container),
 		grace: graces{start: startGrace, kill: killGrace},
 	}
+	p.serveHooks()
+	return p
 }
 
 // Create makes a container and returns the pid of its init, 0 where that comes

@@ -41,7 +41,7 @@ type rig struct {
 	changed chan struct{} // closed and replaced with every event
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, more ...hooks.Hook) *rig {
 	r := &rig{T: t, sup: process.NewSupervisor(), dir: t.TempDir(), changed: make(chan struct{})}
 	r.root = filepath.Join(r.dir, "root")
 	if err := r.sup.ReapOrphans(); err != nil {
@@ -49,7 +49,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r.pod = New(Config{
 		Namespace: "test", Supervisor: r.sup, Runtime: r.runtime,
-		Hooks: hooks.Chain{hooks.Sanity{}}, Sink: r.record, RunDir: r.dir,
+		Hooks: append(hooks.Chain{hooks.Sanity{}}, more...), Sink: r.record, RunDir: r.dir,
 	})
 	t.Cleanup(r.close)
 	return r
@@ -214,12 +214,15 @@ func (r *rig) story(c *Container) []string {
 }
 
 func (e Event) word() string {
-	name := [...]string{"", "create", "start", "exit", "delete", "oom", "exec-added", "exec-started", "paused", "resumed", "checkpointed"}[e.Kind]
+	name := [...]string{"", "create", "start", "exit", "delete", "oom", "exec-added", "exec-started", "paused", "resumed", "checkpointed", "hook"}[e.Kind]
 	if e.Exec != "" {
 		name += ":" + e.Exec
 	}
 	if e.Kind == TaskExit {
 		name += "=" + strconv.Itoa(e.Exit.Status)
+	}
+	if e.Kind == HookEvent {
+		name += "=" + e.Hook.Topic
 	}
 	return name
 }

@@ -6,6 +6,7 @@ import (
 	eventsapi "github.com/containerd/containerd/api/events"
 	"github.com/containerd/containerd/api/types"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"berth/sandbox"
 )
@@ -39,6 +40,8 @@ func message(e sandbox.Event) (topic string, m proto.Message) {
 		return "/tasks/resumed", &eventsapi.TaskResumed{ContainerID: id}
 	case sandbox.TaskCheckpointed:
 		return "/tasks/checkpointed", &eventsapi.TaskCheckpointed{ContainerID: id, Checkpoint: e.Checkpoint}
+	case sandbox.HookEvent:
+		return e.Hook.Topic, &anypb.Any{TypeUrl: e.Hook.TypeURL, Value: e.Hook.Value}
 	}
 	return "", nil
 }

@@ -93,7 +93,8 @@ func newPublisher(cfg PublisherConfig, patience time.Duration) (*Publisher, erro
 	return p, nil
 }
 
-// Publish queues an event. It does not wait for containerd. What goes wrong
+// Publish queues an event, which may be one that is encoded already, in an
+// Any. It does not wait for containerd. What goes wrong
 // is in the log: the caller could do nothing about it.
 func (p *Publisher) Publish(topic string, event proto.Message) {
 	if p.cfg.Address == "" {
@@ -118,16 +119,20 @@ func (p *Publisher) Publish(topic string, event proto.Message) {
 }
 
 func (p *Publisher) encode(topic string, event proto.Message) ([]byte, error) {
-	value, err := proto.Marshal(event)
-	if err != nil {
-		return nil, err
+	packed, ok := event.(*anypb.Any)
+	if !ok {
+		value, err := proto.Marshal(event)
+		if err != nil {
+			return nil, err
+		}
+		// containerd's own name for a type has no host before it.
+		packed = &anypb.Any{TypeUrl: string(event.ProtoReflect().Descriptor().FullName()), Value: value}
 	}
 	return proto.Marshal(&eventsapi.ForwardRequest{Envelope: &types.Envelope{
 		Timestamp: timestamppb.Now(),
 		Namespace: p.cfg.Namespace,
 		Topic:     topic,
-		// containerd's own name for a type has no host before it.
-		Event: &anypb.Any{TypeUrl: string(event.ProtoReflect().Descriptor().FullName()), Value: value},
+		Event:     packed,
 	}})
 }
 

@@ -26,6 +26,9 @@ import (
 	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"berth/hooks"
+	"berth/sandbox"
 )
 
 // exchange is containerd's side of events: a ttrpc server that can be stopped
@@ -439,5 +442,20 @@ func TestReplayAfterKill(t *testing.T) {
 			}
 			x.wantCount(got)
 		})
+	}
+}
+
+func TestPublishEncodedEvent(t *testing.T) {
+	topic, m := message(sandbox.Event{Kind: sandbox.HookEvent, Hook: hooks.Event{Topic: "/t", TypeURL: "some.Type", Value: []byte("v")}})
+	record, err := (&Publisher{}).encode(topic, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sent eventsapi.ForwardRequest
+	if err := proto.Unmarshal(record, &sent); err != nil {
+		t.Fatal(err)
+	}
+	if e := sent.Envelope; e.Topic != "/t" || e.Event.TypeUrl != "some.Type" || string(e.Event.Value) != "v" {
+		t.Errorf("sent as %v", e)
 	}
 }
