@@ -16,6 +16,7 @@ import (
 // import. Imports point one way; a package that is not here may not exist.
 var allowed = map[string][]string{
 	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/sandbox", "berth/process/oci", "berth/process", "berth/hooks", "berth/configs"},
+	"berth/cmd/berth-gpu":              {"berth/gpu/nvml"},
 
 	"berth/shim":           {"berth/sandbox", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
 	"berth/sandbox":        {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/hooks", "berth/configs"},
@@ -24,10 +25,12 @@ var allowed = map[string][]string{
 	"berth/process":        {},
 	"berth/hooks":          {},
 	"berth/configs":        {},
+	"berth/gpu/nvml":       {},
 
 	"berth/test":             {},
 	"berth/test/leak":        {},
 	"berth/test/fakeoci":     {},
+	"berth/test/fakenvml":    {},
 	"berth/test/fakeoci/cmd": {"berth/test/fakeoci"},
 }
 
