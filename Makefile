@@ -8,6 +8,11 @@ REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 # no_grpc: a shim speaks ttrpc alone, and gRPC would cost it half its size and memory.
 GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags no_grpc \
 	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)'
+# berth-gpu alone has cgo, and without -z lazy it would not start unless every symbol of NVML were loaded.
+GPUBUILD = CGO_ENABLED=1 go build -trimpath -buildvcs=false \
+	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) -extldflags "-Wl,-z,lazy"'
+# go-nvml calls what nvml.h declares deprecated.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 # Tests that drive real containers mount, unshare and fill /proc: one package at a time.
 GOTEST_E2E = go -C test/e2e test -count=1 -p 1
 # What conformance and bench compare, with which OCI runtime.
@@ -29,6 +34,7 @@ setup: ## Install Debian packages and build the pinned tools into .tools/bin (ro
 build: ## Build the shims and tools into bin/
 	@mkdir -p bin
 	$(GOBUILD) -o bin/ ./cmd/...
+	$(GPUBUILD) -o bin/ ./cmd/berth-gpu
 
 unit: setup ## Run the unit tests with the race detector (root)
 	BERTH_RUNC=$(CURDIR)/.tools/bin/runc go test -race -count=1 ./...

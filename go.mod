@@ -3,6 +3,7 @@ module berth
 go 1.26.6
 
 require (
+	github.com/NVIDIA/go-nvml v0.13.4-0
 	github.com/containerd/containerd/api v1.12.0
 	github.com/containerd/containerd/v2 v2.4.2
 	github.com/containerd/errdefs v1.0.0

@@ -15,9 +15,9 @@ import (
 // allowed lists, for each package, the packages of this module that it may
 // import. Imports point one way; a package that is not here may not exist.
 var allowed = map[string][]string{
-	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/hooks"},
-
+	"berth/cmd/berth-gpu":              {"berth/gpu/nvml"},
 	"berth/cmd/containerd-shim-gpu-v2": {"berth/shim", "berth/gpu", "berth/hooks", "berth/configs"},
+	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/hooks"},
 
 	"berth/shim":           {"berth/sandbox", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
 	"berth/sandbox":        {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/hooks", "berth/configs"},
@@ -27,10 +27,12 @@ var allowed = map[string][]string{
 	"berth/hooks":          {},
 	"berth/gpu":            {"berth/gpu/loader", "berth/gpu/nvml", "berth/gpu/rootfs", "berth/hooks", "berth/process", "berth/configs"},
 	"berth/configs":        {},
+	"berth/gpu/nvml":       {},
 
 	"berth/test":             {},
 	"berth/test/leak":        {},
 	"berth/test/fakeoci":     {},
+	"berth/test/fakenvml":    {},
 	"berth/test/fakeoci/cmd": {"berth/test/fakeoci"},
 }
 
