@@ -11,7 +11,8 @@
 // [Driver.Root] is a whole root file system of a merged-usr distribution, with dev, proc and
 // sys inside; it serves as driver root, as the parent of /dev, and for chroot(2). A program
 // with absolute paths sees it in a mount namespace of its own with Sys bound over /sys, and
-// Proc/driver and Proc/devices over theirs.
+// Proc/driver and Proc/devices over theirs. It is some 800 small files: a directory in a tmpfs
+// that allows devices is many times faster than one on a disk.
 //
 // # What differs from the simplest machine on purpose
 //
