@@ -34,6 +34,10 @@ var allowed = map[string][]string{
 	"berth/test/fakeoci":     {},
 	"berth/test/fakenvml":    {},
 	"berth/test/fakeoci/cmd": {"berth/test/fakeoci"},
+
+	"berth/test/fakedriver":     {},
+	"berth/test/fakedriver/cmd": {"berth/test/fakedriver"},
+	"berth/test/fakedriver/smi": {},
 }
 
 // heavy are packages that no shim may carry, with the reason.
