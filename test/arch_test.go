@@ -30,6 +30,10 @@ var allowed = map[string][]string{
 	"berth/test/leak":        {},
 	"berth/test/fakeoci":     {},
 	"berth/test/fakeoci/cmd": {"berth/test/fakeoci"},
+
+	"berth/test/fakedriver":     {},
+	"berth/test/fakedriver/cmd": {"berth/test/fakedriver"},
+	"berth/test/fakedriver/smi": {},
 }
 
 // heavy are packages that no shim may carry, with the reason.
