@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -59,13 +58,15 @@ func nodeAdvice(name string) string {
 	case prefix == "nvidia-caps":
 		return "make it with `nvidia-modprobe -f` and the capability's file below /proc/driver/nvidia/capabilities"
 	case prefix == "nvidia-caps-imex-channels":
-		return "the host must be part of an IMEX domain and have made the channel"
+		return "the administrator makes it with `mknod`, major as in /proc/devices and the channel's number as minor"
 	case strings.HasPrefix(name, "nvidia-nvswitch"):
-		return "make it with `nvidia-modprobe -s`"
+		return "start the fabric manager, or make it with `nvidia-modprobe -s -c` and its number"
 	case strings.HasPrefix(name, "nvidia-fs"):
 		return "load GPUDirect Storage with `modprobe nvidia_fs`"
+	case name == "nvidiactl":
+		return "make it with `nvidia-modprobe -c 255`"
 	case strings.HasPrefix(name, "nvidia"):
-		return "make it with `nvidia-modprobe -c " + strings.TrimLeft(name, "nvidactl") + "`"
+		return "make it with `nvidia-modprobe -c " + strings.TrimPrefix(name, "nvidia") + "`"
 	case name == "gdrdrv":
 		return "load GDRCopy with `modprobe gdrdrv` and make the node with its service"
 	case prefix == "infiniband":
