@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gpu
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// The driver's own numbers: NV_MAJOR_DEVICE_NUMBER and the minors of
+// kernel-open/common/inc/nv.h, and those of nvidia-uvm/uvm_linux_ioctl.h.
+const (
+	nvidiaMajor  = 195
+	ctlMinor     = 255
+	modesetMinor = 254
+	uvmMinor     = 0
+	toolsMinor   = 1
+)
+
+// Node reads a device node of the host as it is now. The path is the one in
+// the container, as in "/dev/nvidia0". An error of a node that does not exist
+// is fs.ErrNotExist too, and says how to make it.
+func (r Roots) Node(path string) (Node, error) {
+	name, ok := strings.CutPrefix(path, "/dev/")
+	if !ok || !filepath.IsLocal(name) {
+		return Node{}, fmt.Errorf("%.256q is no path of a device node below /dev: %w", path, errdefs.ErrInvalidArgument)
+	}
+	n := Node{Path: path, Host: r.dev(name)}
+	var st unix.Stat_t
+	err := unix.Lstat(n.Host, &st)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Node{}, fmt.Errorf("device node %s is missing on the host: %s: %w (%w)", n.Host, nodeAdvice(name), errdefs.ErrFailedPrecondition, fs.ErrNotExist)
+	}
+	if err != nil {
+		return Node{}, fmt.Errorf("lstat device node %s: %w", n.Host, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFCHR {
+		return Node{}, fmt.Errorf("%s is no character device: remove it; then %s: %w", n.Host, nodeAdvice(name), errdefs.ErrFailedPrecondition)
+	}
+	n.Major, n.Minor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
+	n.Mode, n.UID, n.GID = fs.FileMode(st.Mode&0o777), st.Uid, st.Gid
+	return n, nil
+}
+
+// nodeAdvice says how a node below /dev comes to be (nvidia-modprobe(1)).
+func nodeAdvice(name string) string {
+	switch prefix, _, _ := strings.Cut(name, "/"); {
+	case strings.HasPrefix(name, "nvidia-uvm"):
+		return "load its module with `modprobe nvidia_uvm` and make it with `nvidia-modprobe -u -c 0`"
+	case name == "nvidia-modeset":
+		return "load its module and make it with `nvidia-modprobe -m`"
+	case prefix == "nvidia-caps":
+		return "make it with `nvidia-modprobe -f` and the capability's file below /proc/driver/nvidia/capabilities"
+	case prefix == "nvidia-caps-imex-channels":
+		return "the administrator makes it with `mknod`, major as in /proc/devices and the channel's number as minor"
+	case strings.HasPrefix(name, "nvidia-nvswitch"):
+		return "start the fabric manager, or make it with `nvidia-modprobe -s -c` and its number"
+	case strings.HasPrefix(name, "nvidia-fs"):
+		return "load GPUDirect Storage with `modprobe nvidia_fs`"
+	case name == "nvidiactl":
+		return "make it with `nvidia-modprobe -c 255`"
+	case strings.HasPrefix(name, "nvidia"):
+		return "make it with `nvidia-modprobe -c " + strings.TrimPrefix(name, "nvidia") + "`"
+	case name == "gdrdrv":
+		return "load GDRCopy with `modprobe gdrdrv` and make the node with its service"
+	case prefix == "infiniband":
+		return "load its module with `modprobe ib_uverbs rdma_ucm`"
+	case prefix == "dri":
+		return "load its module with `modprobe nvidia_drm`"
+	}
+	return "load the module that it belongs to"
+}
