@@ -45,14 +45,14 @@ func Discover(r Roots) (*Inventory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the driver's version: %w", err)
 	}
-	inv := &Inventory{DriverVersion: parseVersion(b), roots: r}
+	inv := &Inventory{DriverVersion: parseModuleVersion(b), roots: r}
 	if inv.DriverVersion == "" {
 		return nil, fmt.Errorf("%s names no version that could be understood: %.128q: %w", version, b, errdefs.ErrFailedPrecondition)
 	}
 	if b, err = readProc(r.proc("devices")); err != nil {
 		return nil, fmt.Errorf("read the device majors: %w", err)
 	}
-	inv.majors = parseDevices(b)
+	inv.majors = parseMajors(b)
 	if inv.Devices, err = readDevices(r); err != nil {
 		return nil, err
 	}

@@ -23,10 +23,10 @@ func readProc(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, procLimit))
 }
 
-// parseVersion finds the driver's version in /proc/driver/nvidia/version. It
+// parseModuleVersion finds the driver's version in /proc/driver/nvidia/version. It
 // is the first word of the NVRM line with a version's form, for the line of
 // the open module has more words before it than that of the proprietary one.
-func parseVersion(b []byte) string {
+func parseModuleVersion(b []byte) string {
 	for word := range strings.FieldsSeq(field(b, "NVRM version")) {
 		if isVersion(word) {
 			return word
@@ -66,9 +66,9 @@ func numberField(b []byte, key string) (int, bool) {
 	return int(n), err == nil
 }
 
-// parseDevices reads the majors of the character devices of /proc/devices by
+// parseMajors reads the majors of the character devices of /proc/devices by
 // name. A name of several majors has its first.
-func parseDevices(b []byte) map[string]uint32 {
+func parseMajors(b []byte) map[string]uint32 {
 	majors := make(map[string]uint32)
 	for line := range strings.Lines(string(b)) {
 		words := strings.Fields(line)

@@ -26,6 +26,8 @@ var allowed = map[string][]string{
 	"berth/process":        {},
 	"berth/hooks":          {},
 	"berth/gpu":            {"berth/gpu/loader", "berth/gpu/nvml", "berth/gpu/rootfs", "berth/hooks", "berth/process", "berth/configs"},
+	"berth/gpu/loader":     {"berth/gpu/rootfs"},
+	"berth/gpu/rootfs":     {},
 	"berth/configs":        {},
 	"berth/gpu/nvml":       {},
 

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gpu
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"berth/hooks"
+)
+
+// Hook injects GPUs into the containers that ask for them.
+type Hook struct {
+	Planner
+	// Namespace is containerd's, that of the containers.
+	Namespace string
+	// Xids says what is done when a GPU fails, and Kmsg where that is told;
+	// empty watches nothing.
+	Xids XidPolicy
+	Kmsg string
+	// Broken is why nothing can be injected: a configuration that is not
+	// right. Containers that ask for nothing are not concerned.
+	Broken error
+
+	mu      sync.Mutex
+	holders map[string]*Claim // of this shim's containers
+	first   chan struct{}     // closed with the first holder
+}
+
+var (
+	_ hooks.Updater  = (*Hook)(nil)
+	_ hooks.Resident = (*Hook)(nil)
+)
+
+// Name identifies the hook.
+func (h *Hook) Name() string { return "gpu" }
+
+// Create plans what the container gets, writes it into the spec and puts it on
+// record. What has to be written into the root file system waits for that to
+// be mounted.
+func (h *Hook) Create(ctx context.Context, s *hooks.Spec) error {
+	if !h.Policy.Wanted(s.Config()) {
+		return nil
+	}
+	oci, err := s.OCI()
+	if err != nil {
+		return err
+	}
+	plan, err := h.planFor(ctx, oci)
+	if err != nil || plan == nil {
+		return err
+	}
+	claim := &Claim{
+		Namespace: h.Namespace, ID: s.ID(), Bundle: s.Bundle(), Created: time.Now(),
+		Source: plan.Request.Source, Asked: plan.Request.Asked,
+		Devices: plan.holdings(), Entries: plan.Entries(),
+	}
+	if err := h.Roots.writeClaim(claim); err != nil {
+		return err
+	}
+	h.hold(claim)
+	s.AfterMount(h, func(_ context.Context, rootfs string) error {
+		report, err := plan.install(s, oci, rootfs)
+		if err != nil {
+			return err
+		}
+		claim.Entries = append(claim.Entries, report...)
+		return h.Roots.writeClaim(claim)
+	})
+	return s.Edit(func(oci *specs.Spec) error { plan.Apply(oci); return nil })
+}
+
+func (h *Hook) planFor(ctx context.Context, oci *specs.Spec) (*Plan, error) {
+	if h.Broken == nil {
+		return h.Plan(ctx, oci)
+	}
+	req, err := ParseRequest(oci, h.Policy)
+	if err != nil || req == nil {
+		return nil, err
+	}
+	return nil, h.Broken
+}
+
+// Delete gives back what the container holds.
+func (h *Hook) Delete(_ context.Context, id string) error {
+	h.mu.Lock()
+	delete(h.holders, id)
+	h.mu.Unlock()
+	return h.Roots.removeClaim(h.Namespace, id)
+}
+
+func (h *Hook) hold(c *Claim) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.holders == nil {
+		h.holders = make(map[string]*Claim)
+	}
+	h.holders[c.ID] = c
+	if len(c.Devices) > 0 {
+		h.wakeLocked()
+	}
+}

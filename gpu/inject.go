@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gpu
+
+import (
+	"fmt"
+	"slices"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// inject plans what a container gets of the surveyed host.
+func (s *survey) inject(plan *Plan, spec *specs.Spec, p *Planner) error {
+	if err := s.injectNodes(plan); err != nil {
+		return err
+	}
+	base := libraryBase(spec)
+	caps := plan.Request.Capabilities
+	for _, f := range s.files.Files {
+		if !f.For(caps) {
+			continue
+		}
+		reason := fmt.Sprintf("capability %s", f.Capability&caps)
+		dest := place(f.Path, f.Kind, base)
+		plan.file(f.Host, dest, reason)
+		if f.Soname != "" {
+			if err := plan.loader.add(dest, f.Host); err != nil {
+				return err
+			}
+		}
+	}
+	s.injectLinks(plan, spec, base, caps)
+	for _, socket := range Sockets(s.roots) {
+		if !slices.Contains(p.Sockets, socket.Name) {
+			continue
+		}
+		plan.mounts = append(plan.mounts, planned[specs.Mount]{
+			specs.Mount{Source: socket.Host, Destination: socket.Path, Type: "bind", Options: socketOptions},
+			"sockets has " + socket.Name,
+		})
+	}
+	plan.loader.hidden = covered(spec, "/etc/ld.so.cache") || covered(spec, "/etc/ld.so.conf.d")
+	if p.CUDACompat && caps&Compute != 0 {
+		plan.loader.driver = s.inv.DriverVersion
+	}
+	// A second injector below us (nvidia-container-runtime as the OCI runtime)
+	// is to find nothing left to do.
+	plan.env = append(plan.env, planned[string]{"NVIDIA_VISIBLE_DEVICES=void", "all of it is injected already"})
+	return nil
+}
