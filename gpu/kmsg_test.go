@@ -155,9 +155,13 @@ func TestKmsgOfTheKernel(t *testing.T) {
 	defer k.Close()
 	mark := fmt.Sprintf(", berth test %d", os.Getpid())
 	for _, text := range []string{"<0>" + xid79 + mark, "<4>line\nNVRM: Xid (PCI:0000:3b:00): 79, x" + mark} {
-		if _, err := w.WriteString(text); err != nil {
+		// A record without a newline is not readable before the next one.
+		if _, err := w.WriteString(text + "\n"); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := k.f.SetReadDeadline(time.Now().Add(time.Minute)); err != nil { // against a hang
+		t.Fatalf("the log is not in the poller: %v", err)
 	}
 	buf := make([]byte, kmsgBuffer)
 	for seen := 0; seen < 2; {

@@ -140,10 +140,11 @@ func xidBusID(s string) (string, bool) {
 	if len(part) != 3 || len(part[1]) != 2 || len(part[2]) != 2 || len(function) != 1 || function > "7" {
 		return "", false
 	}
+	domain := len(part[0])
 	for len(part[0]) > 4 && part[0][0] == '0' { // NVML's form has 8 digits
 		part[0] = part[0][1:]
 	}
-	if len(part[0]) < 4 || len(part[0]) > 8 || strings.Trim(part[0]+part[1]+part[2]+function, "0123456789abcdef") != "" {
+	if domain < 4 || domain > 8 || strings.Trim(part[0]+part[1]+part[2]+function, "0123456789abcdef") != "" {
 		return "", false
 	}
 	return part[0] + ":" + part[1] + ":" + part[2] + "." + function, true

@@ -71,6 +71,19 @@ func (l *library) failure(symbol string, r nvml.Return) *wire.Error {
 	return e
 }
 
+// get is call for a function with a result, which is the zero value unless the call succeeded.
+func get[T any](l *library, symbols string, f func() (T, nvml.Return)) (T, *wire.Error) {
+	var value, zero T
+	failed := l.call(symbols, func() (r nvml.Return) {
+		value, r = f()
+		return r
+	})
+	if failed != nil {
+		return zero, failed
+	}
+	return value, nil
+}
+
 // absent says that the GPU or its driver does not have what was asked for.
 func absent(e *wire.Error) bool {
 	return e.Code == "ERROR_NOT_SUPPORTED" || e.Code == "ERROR_FUNCTION_NOT_FOUND"

@@ -15,30 +15,16 @@ import (
 // list walks the GPUs by index: a look-up by UUID takes the driver seconds when it is busy.
 func list(l *library) (any, error) {
 	answer := wire.List{Devices: []wire.Device{}}
-	var cuda, count int
-	failed := l.call("nvmlSystemGetDriverVersion", func() (r nvml.Return) {
-		answer.DriverVersion, r = l.SystemGetDriverVersion()
-		return r
-	})
-	if failed != nil {
+	var failed *wire.Error
+	if answer.DriverVersion, failed = get(l, "nvmlSystemGetDriverVersion", l.SystemGetDriverVersion); failed != nil {
 		return nil, failed
 	}
-	// The versions are for people: without them the list is as good.
-	_ = l.call("nvmlSystemGetNVMLVersion", func() (r nvml.Return) {
-		answer.NVMLVersion, r = l.SystemGetNVMLVersion()
-		return r
-	})
-	failed = l.call("nvmlSystemGetCudaDriverVersion", func() (r nvml.Return) {
-		cuda, r = l.SystemGetCudaDriverVersion()
-		return r
-	})
-	if failed == nil {
+	// The other versions may be missing: without them the list is as good.
+	answer.NVMLVersion, _ = get(l, "nvmlSystemGetNVMLVersion", l.SystemGetNVMLVersion)
+	if cuda, failed := get(l, "nvmlSystemGetCudaDriverVersion", l.SystemGetCudaDriverVersion); failed == nil {
 		answer.CUDAVersion = fmt.Sprintf("%d.%d", cuda/1000, cuda%1000/10)
 	}
-	failed = l.call("nvmlDeviceGetCount_v2|nvmlDeviceGetCount", func() (r nvml.Return) {
-		count, r = l.DeviceGetCount()
-		return r
-	})
+	count, failed := get(l, "nvmlDeviceGetCount_v2|nvmlDeviceGetCount", l.DeviceGetCount)
 	if failed != nil {
 		return nil, failed
 	}
@@ -46,7 +32,7 @@ func list(l *library) (any, error) {
 		d := device{lib: l, Device: wire.Device{Index: i, Minor: -1}}
 		d.read()
 		if d.Error != nil && d.Error.Code == "ERROR_FUNCTION_NOT_FOUND" {
-			return nil, d.Error // no device of this driver can answer
+			return nil, d.Error // the driver has no such question: it is so for all
 		}
 		answer.Devices = append(answer.Devices, d.Device)
 	}
@@ -60,54 +46,46 @@ type device struct {
 	handle nvml.Device
 }
 
-func (d *device) read() {
-	ok := d.must("nvmlDeviceGetHandleByIndex_v2|nvmlDeviceGetHandleByIndex", func() (r nvml.Return) {
-		d.handle, r = d.lib.DeviceGetHandleByIndex(d.Index)
-		return r
-	})
-	if !ok {
-		return
-	}
-	d.identify()
-	d.describe()
-	d.readMIG()
-}
-
 // must makes a call whose failure is the device's error, may one that a GPU or a driver need not
 // have. Both say whether it succeeded.
-func (d *device) must(symbols string, f func() nvml.Return) bool {
-	failed := d.lib.call(symbols, f)
-	if failed != nil && d.Error == nil {
-		d.Error = failed
-	}
-	return failed == nil
+func must[T any](d *device, symbols string, f func() (T, nvml.Return)) (T, bool) {
+	value, failed := get(d.lib, symbols, f)
+	d.note(failed)
+	return value, failed == nil
 }
 
-func (d *device) may(symbols string, f func() nvml.Return) bool {
-	failed := d.lib.call(symbols, f)
-	if failed != nil && d.Error == nil && !absent(failed) {
+func may[T any](d *device, symbols string, f func() (T, nvml.Return)) (T, bool) {
+	value, failed := get(d.lib, symbols, f)
+	if failed != nil && !absent(failed) {
+		d.note(failed)
+	}
+	return value, failed == nil
+}
+
+func (d *device) note(failed *wire.Error) {
+	if d.Error == nil {
 		d.Error = failed
 	}
-	return failed == nil
+}
+
+func (d *device) read() {
+	var ok bool
+	d.handle, ok = must(d, "nvmlDeviceGetHandleByIndex_v2|nvmlDeviceGetHandleByIndex", func() (nvml.Device, nvml.Return) {
+		return d.lib.DeviceGetHandleByIndex(d.Index)
+	})
+	if ok {
+		d.identify()
+		d.describe()
+		d.readMIG()
+	}
 }
 
 func (d *device) identify() {
-	var pci nvml.PciInfo
-	var minor int
-	d.must("nvmlDeviceGetUUID", func() (r nvml.Return) {
-		d.UUID, r = d.handle.GetUUID()
-		return r
-	})
-	if d.must("nvmlDeviceGetPciInfo_v3|nvmlDeviceGetPciInfo_v2|nvmlDeviceGetPciInfo", func() (r nvml.Return) {
-		pci, r = d.handle.GetPciInfo()
-		return r
-	}) {
+	d.UUID, _ = must(d, "nvmlDeviceGetUUID", d.handle.GetUUID)
+	if pci, ok := must(d, "nvmlDeviceGetPciInfo_v3|nvmlDeviceGetPciInfo_v2|nvmlDeviceGetPciInfo", d.handle.GetPciInfo); ok {
 		d.BusID = busID(pci)
 	}
-	if d.must("nvmlDeviceGetMinorNumber", func() (r nvml.Return) {
-		minor, r = d.handle.GetMinorNumber()
-		return r
-	}) {
+	if minor, ok := must(d, "nvmlDeviceGetMinorNumber", d.handle.GetMinorNumber); ok {
 		d.Minor = minor
 	}
 }
@@ -125,30 +103,18 @@ func busID(pci nvml.PciInfo) string {
 }
 
 func (d *device) describe() {
-	d.may("nvmlDeviceGetName", func() (r nvml.Return) {
-		d.Name, r = d.handle.GetName()
-		return r
-	})
-	d.may("nvmlDeviceGetBrand", func() (r nvml.Return) {
-		brand, r := d.handle.GetBrand()
+	d.Name, _ = may(d, "nvmlDeviceGetName", d.handle.GetName)
+	if brand, ok := may(d, "nvmlDeviceGetBrand", d.handle.GetBrand); ok {
 		d.Brand = brands[brand]
-		return r
-	})
-	d.may("nvmlDeviceGetArchitecture", func() (r nvml.Return) {
-		arch, r := d.handle.GetArchitecture()
-		d.Architecture = architectures[arch]
-		return r
-	})
-	var major, minor int
-	if d.may("nvmlDeviceGetCudaComputeCapability", func() (r nvml.Return) {
-		major, minor, r = d.handle.GetCudaComputeCapability()
-		return r
-	}) {
-		d.ComputeCapability = fmt.Sprintf("%d.%d", major, minor)
 	}
-	d.may("nvmlDeviceGetMemoryInfo", func() nvml.Return {
-		memory, r := d.handle.GetMemoryInfo()
-		d.Memory = memory.Total
-		return r
+	if arch, ok := may(d, "nvmlDeviceGetArchitecture", d.handle.GetArchitecture); ok {
+		d.Architecture = architectures[arch]
+	}
+	capability, _ := may(d, "nvmlDeviceGetCudaComputeCapability", func() (string, nvml.Return) {
+		major, minor, r := d.handle.GetCudaComputeCapability()
+		return fmt.Sprintf("%d.%d", major, minor), r
 	})
+	d.ComputeCapability = capability
+	memory, _ := may(d, "nvmlDeviceGetMemoryInfo", d.handle.GetMemoryInfo)
+	d.Memory = memory.Total
 }

@@ -14,58 +14,54 @@ import (
 
 // readMIG reads the mode, and the MIG devices that there are.
 func (d *device) readMIG() {
-	var current, count int
-	if !d.may("nvmlDeviceGetMigMode", func() (r nvml.Return) {
-		current, _, r = d.handle.GetMigMode()
-		return r
-	}) {
+	mode, ok := may(d, "nvmlDeviceGetMigMode", func() (int, nvml.Return) {
+		current, _, r := d.handle.GetMigMode()
+		return current, r
+	})
+	if !ok {
 		return
 	}
 	d.MIGMode = wire.MIGDisabled
-	if current != nvml.DEVICE_MIG_ENABLE {
+	if mode != nvml.DEVICE_MIG_ENABLE {
 		return
 	}
 	d.MIGMode = wire.MIGEnabled
-	d.must("nvmlDeviceGetMaxMigDeviceCount", func() (r nvml.Return) {
-		count, r = d.handle.GetMaxMigDeviceCount()
-		return r
-	})
+	count, _ := must(d, "nvmlDeviceGetMaxMigDeviceCount", d.handle.GetMaxMigDeviceCount)
 	for i := range count {
-		d.readMIGDevice(i)
+		m, failed := d.readMIGDevice(i)
+		if failed == nil {
+			d.MIG = append(d.MIG, m)
+		} else if !gone(failed) {
+			d.note(failed)
+		}
 	}
 }
 
-// readMIGDevice reads the one at an index, if there is one: indices may have gaps, and another
-// program may destroy it in the middle, which is no error of the GPU.
-func (d *device) readMIGDevice(index int) {
+// gone says that there is no MIG device, or no longer: indices may have gaps, and another program
+// may destroy one while it is read. Neither is an error of the GPU.
+func gone(failed *wire.Error) bool {
+	return failed.Code == "ERROR_NOT_FOUND" || failed.Code == "ERROR_INVALID_ARGUMENT"
+}
+
+func (d *device) readMIGDevice(index int) (wire.MIG, *wire.Error) {
 	m := wire.MIG{Index: index}
-	var handle nvml.Device
-	var name string
-	steps := []struct {
-		symbol string
-		call   func() nvml.Return
-	}{
-		{"nvmlDeviceGetMigDeviceHandleByIndex", func() (r nvml.Return) {
-			handle, r = d.handle.GetMigDeviceHandleByIndex(index)
-			return r
-		}},
-		{"nvmlDeviceGetUUID", func() (r nvml.Return) { m.UUID, r = handle.GetUUID(); return r }},
-		{"nvmlDeviceGetGpuInstanceId", func() (r nvml.Return) { m.GI, r = handle.GetGpuInstanceId(); return r }},
-		{"nvmlDeviceGetComputeInstanceId", func() (r nvml.Return) { m.CI, r = handle.GetComputeInstanceId(); return r }},
+	handle, failed := get(d.lib, "nvmlDeviceGetMigDeviceHandleByIndex", func() (nvml.Device, nvml.Return) {
+		return d.handle.GetMigDeviceHandleByIndex(index)
+	})
+	if failed == nil {
+		m.UUID, failed = get(d.lib, "nvmlDeviceGetUUID", handle.GetUUID)
 	}
-	for i, step := range steps {
-		failed := d.lib.call(step.symbol, step.call)
-		if failed == nil {
-			continue
-		}
-		gone := failed.Code == "ERROR_NOT_FOUND" || i > 0 && failed.Code == "ERROR_INVALID_ARGUMENT"
-		if !gone && d.Error == nil {
-			d.Error = failed
-		}
-		return
+	if failed == nil {
+		m.GI, failed = get(d.lib, "nvmlDeviceGetGpuInstanceId", handle.GetGpuInstanceId)
+	}
+	if failed == nil {
+		m.CI, failed = get(d.lib, "nvmlDeviceGetComputeInstanceId", handle.GetComputeInstanceId)
+	}
+	if failed != nil {
+		return m, failed
 	}
 	// "NVIDIA H200 MIG 1g.18gb"
-	d.may("nvmlDeviceGetName", func() (r nvml.Return) { name, r = handle.GetName(); return r })
+	name, _ := get(d.lib, "nvmlDeviceGetName", handle.GetName)
 	_, m.Profile, _ = strings.Cut(name, " MIG ")
-	d.MIG = append(d.MIG, m)
+	return m, nil
 }

@@ -58,10 +58,14 @@ const (
 // The grammar of ids; an x is a digit or a to f. Drivers before R470 (2021), whose MIG UUIDs have
 // another, are not served.
 const (
-	uuid      = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
-	busID     = "xxxx:xx:xx.x"
-	longBusID = "xxxxxxxx:xx:xx.x" // of a PCI domain beyond 16 bits
+	uuid  = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
+	busID = "xxxxxxxx:xx:xx.x" // of the domain at least four digits
 )
+
+func isBusID(id string) bool {
+	short := len(busID) - len(id)
+	return short >= 0 && short <= 4 && match(id, busID[short:])
+}
 
 func match(id, pattern string) bool {
 	if len(id) != len(pattern) {
@@ -104,7 +108,7 @@ func (d *Device) check() error {
 		return fmt.Errorf("index %d, minor %d", d.Index, d.Minor)
 	case !match(d.UUID, "GPU-"+uuid) && !unknown(d.UUID):
 		return fmt.Errorf("UUID %q", d.UUID)
-	case !match(d.BusID, busID) && !match(d.BusID, longBusID) && !unknown(d.BusID):
+	case !isBusID(d.BusID) && !unknown(d.BusID):
 		return fmt.Errorf("bus id %q", d.BusID)
 	case d.MIGMode != "" && d.MIGMode != MIGEnabled && d.MIGMode != MIGDisabled:
 		return fmt.Errorf("MIG mode %q", d.MIGMode)

@@ -47,7 +47,7 @@ func Build(dir string, without ...string) (path string, retErr error) {
 		return "", err
 	}
 	path = filepath.Join(dir, SONAME)
-	args := append([]string{"-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-fPIC", "-shared",
+	args := append([]string{"-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared",
 		"-isystem", header, "-Wl,-soname," + SONAME, "-Wl,--version-script," + script, "-o", path}, files...)
 	if out, err := exec.Command("cc", args...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build fakenvml: %w: %s", err, strings.TrimSpace(string(out)))
