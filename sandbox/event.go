@@ -19,6 +19,8 @@ const (
 	TaskPaused
 	TaskResumed
 	TaskCheckpointed
+	// Told is of Berth's own making, and about the pod: see Pod.Tell.
+	Told
 )
 
 // Event is one thing that happened to a container.
@@ -34,9 +36,22 @@ type Event struct {
 	Create *CreateRequest
 	// Checkpoint is the image directory of a TaskCheckpointed.
 	Checkpoint string
+	// Notice is set for Told.
+	Notice *Notice
+}
+
+// Notice is an event that containerd passes on and does not know: a topic, and
+// a protobuf message that is encoded already, with the full name of its type.
+type Notice struct {
+	Topic, Type string
+	Value       []byte
 }
 
 // Sink takes the events of all containers. The events of one container come
 // one at a time and in order; those of different containers may come at once.
 // It must not call back into the pod, and it must not wait for containerd.
 type Sink func(Event)
+
+// Tell hands a notice to the sink. It is in no order with the events of the
+// containers.
+func (p *Pod) Tell(n Notice) { p.cfg.Sink(Event{Kind: Told, Notice: &n}) }

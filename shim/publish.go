@@ -99,6 +99,19 @@ func (p *Publisher) Publish(topic string, event proto.Message) {
 	if p.cfg.Address == "" {
 		return
 	}
+	packed, err := marshalAny(event)
+	if err != nil {
+		log.L.WithError(err).WithField("topic", topic).Error("an event cannot be sent")
+		return
+	}
+	p.publish(topic, packed)
+}
+
+// publish is Publish of an event that is encoded already.
+func (p *Publisher) publish(topic string, event *anypb.Any) {
+	if p.cfg.Address == "" {
+		return
+	}
 	record, err := p.encode(topic, event)
 	if err != nil {
 		log.L.WithError(err).WithField("topic", topic).Error("an event cannot be sent")
@@ -117,17 +130,12 @@ func (p *Publisher) Publish(topic string, event proto.Message) {
 	notify(p.wake)
 }
 
-func (p *Publisher) encode(topic string, event proto.Message) ([]byte, error) {
-	value, err := proto.Marshal(event)
-	if err != nil {
-		return nil, err
-	}
+func (p *Publisher) encode(topic string, event *anypb.Any) ([]byte, error) {
 	return proto.Marshal(&eventsapi.ForwardRequest{Envelope: &types.Envelope{
 		Timestamp: timestamppb.Now(),
 		Namespace: p.cfg.Namespace,
 		Topic:     topic,
-		// containerd's own name for a type has no host before it.
-		Event: &anypb.Any{TypeUrl: string(event.ProtoReflect().Descriptor().FullName()), Value: value},
+		Event:     event,
 	}})
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/containerd/log"
 	"github.com/containerd/ttrpc"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"berth/configs"
 	"berth/hooks"
@@ -100,6 +101,10 @@ func closeEvents(events *Publisher) error {
 
 func sink(events *Publisher) sandbox.Sink {
 	return func(e sandbox.Event) {
+		if n := e.Notice; n != nil {
+			events.publish(n.Topic, &anypb.Any{TypeUrl: n.Type, Value: n.Value})
+			return
+		}
 		topic, m := message(e)
 		if m == nil {
 			log.L.WithField("kind", e.Kind).Error("an event of a kind that containerd does not know")
