@@ -24,6 +24,8 @@ var allowed = map[string][]string{
 	"berth/process":        {},
 	"berth/hooks":          {},
 	"berth/configs":        {},
+	"berth/gpu/rootfs":     {},
+	"berth/gpu/loader":     {"berth/gpu/rootfs"},
 
 	"berth/test":             {},
 	"berth/test/leak":        {},
