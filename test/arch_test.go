@@ -30,7 +30,8 @@ var allowed = map[string][]string{
 	"berth/gpu/loader":     {"berth/gpu/rootfs"},
 	"berth/gpu/rootfs":     {},
 	"berth/configs":        {},
-	"berth/gpu/nvml":       {},
+	"berth/gpu/rootfs":     {},
+	"berth/gpu/loader":     {"berth/gpu/rootfs"},
 
 	"berth/test":             {},
 	"berth/test/leak":        {},
