@@ -111,8 +111,9 @@ func (t *tree) install(dir, version, cuda string, bits int, libs []library) {
 	t.link(path.Join(dir, "gbm/nvidia-drm_gbm.so"), "../libnvidia-allocator.so.1")
 }
 
-// symbols are the functions that a test can call after dlsym(3). cuInit succeeds; the library
-// of NVML says that there is no driver, unless a better fake takes its place.
+// symbols are the functions that a test can call after dlsym(3). cuInit succeeds. The libraries
+// of NVML and of the sandbox utilities say that they do not work, which is better than a
+// missing symbol: that ends a process that binds lazily.
 func symbols(soname, cuda string, bits int) []symbol {
 	value := func(name string, v int) symbol { // mov eax, v; ret
 		return symbol{name, append(le32([]byte{0xb8}, v), 0xc3)}
@@ -123,7 +124,10 @@ func symbols(soname, cuda string, bits int) []symbol {
 	case "libnvidia-ml.so.1":
 		const driverNotLoaded = 9 // NVML_ERROR_DRIVER_NOT_LOADED
 		return []symbol{value("nvmlInit_v2", driverNotLoaded), value("nvmlInitWithFlags", driverNotLoaded),
-			value("nvmlShutdown", 1)}
+			value("nvmlShutdown", 1), {"nvmlErrorString", constant("Driver Not Loaded", bits)}}
+	case "libnvidia-sandboxutils.so.1":
+		const libraryLoad = 6 // NVSANDBOXUTILS_ERROR_LIBRARY_LOAD: who asks goes on without it
+		return []symbol{value("nvSandboxUtilsInit", libraryLoad)}
 	}
 	return nil
 }
@@ -136,4 +140,13 @@ func store(v, bits int) []byte {
 	}
 	code = binary.LittleEndian.AppendUint32(code, uint32(v))
 	return append(code, 0x31, 0xc0, 0xc3) // xor eax, eax; ret
+}
+
+// constant is const char *f() { return text; }
+func constant(text string, bits int) []byte {
+	code := []byte{0x48, 0x8d, 0x05, 1, 0, 0, 0, 0xc3} // lea rax, [rip+1]; ret
+	if bits == 32 {
+		code = []byte{0xe8, 0, 0, 0, 0, 0x58, 0x83, 0xc0, 0x05, 0xc3} // call next; next: pop eax; add eax, 5; ret
+	}
+	return append(code, text+"\x00"...)
 }

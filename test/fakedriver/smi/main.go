@@ -96,8 +96,11 @@ func open(path string) error {
 // verdict says an error's name and what it means for a device.
 func verdict(err error) string {
 	var number syscall.Errno
-	if !errors.As(err, &number) {
+	switch {
+	case err == nil:
 		return "opened"
+	case !errors.As(err, &number):
+		return err.Error()
 	}
 	name := unix.ErrnoName(number)
 	switch number {
