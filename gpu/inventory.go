@@ -29,9 +29,10 @@ type Inventory struct {
 	majors map[string]uint32 // of /proc/devices, by name
 }
 
-// Discover reads the inventory from /proc. It costs tens of microseconds and
-// wakes no GPU that has its UUID known. Without a driver the error is
-// errdefs.ErrNotFound; a driver without a GPU is no error.
+// Discover reads the inventory from /proc. It costs tens of microseconds for
+// each GPU and initialises none; one that power management has suspended is
+// resumed by the driver. Without a driver the error is errdefs.ErrNotFound; a
+// driver without a GPU is no error.
 //
 // The files are those of kernel-open/nvidia/nv-procfs.c and
 // procfs_nvswitch.c in NVIDIA/open-gpu-kernel-modules.

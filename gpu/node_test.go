@@ -234,7 +234,7 @@ func TestNode(t *testing.T) {
 		{"missing", "/dev/nvidia7", isMissing, "nvidia-modprobe -c 7"},
 		{"control missing", "/dev/nvidiactl", nil, ""},
 		{"unified memory missing", "/dev/nvidia-uvm-none", isMissing, "nvidia-modprobe -u -c 0"},
-		{"in a directory that is missing", "/dev/infiniband/uverbs0", isMissing, "modprobe ib_uverbs"},
+		{"in a directory that is missing", "/dev/infiniband/uverbs0", isMissing, "modprobe -a ib_uverbs"},
 		{"a file", "/dev/nvidia9", errdefs.IsFailedPrecondition, "no character device"},
 		{"a symlink", "/dev/nvidia8", errdefs.IsFailedPrecondition, "no character device"},
 		{"elsewhere", "/etc/passwd", errdefs.IsInvalidArgument, "/dev"},
