@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -130,13 +132,26 @@ func (c GPU) validate() error {
 		}
 	}
 	if c.Helper != "" && !filepath.IsAbs(c.Helper) {
-		return fmt.Errorf("helper is %q: it must be an absolute path", c.Helper)
+		return fmt.Errorf("helper is %q: it must be an absolute path, or empty", c.Helper)
+	}
+	if c.Kmsg != "" && !filepath.IsAbs(c.Kmsg) {
+		return fmt.Errorf("kmsg is %q: it must be an absolute path, or empty", c.Kmsg)
 	}
 	for _, s := range c.Sockets {
 		switch s {
 		case "persistenced", "fabricmanager", "mps":
 		default:
 			return fmt.Errorf("socket %.64q is not known; known are persistenced, fabricmanager, mps", s)
+		}
+	}
+	for _, name := range slices.Concat(c.EnvPlain, c.EnvKubernetes) {
+		if name == "" || strings.TrimLeft(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+			return fmt.Errorf("%.64q does not name an environment variable: letters, digits and _ do", name)
+		}
+	}
+	for _, x := range slices.Concat(c.Xid.Kill, c.Xid.Bar, c.Xid.Ignore) {
+		if _, err := strconv.ParseUint(x, 10, 16); err != nil && x != "app" && x != "reset" && x != "machine" {
+			return fmt.Errorf("xid %.64q is not known; known are numbers, app, reset, machine", x)
 		}
 	}
 	return nil
