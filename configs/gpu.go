@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -147,11 +146,6 @@ func (c GPU) validate() error {
 	for _, name := range slices.Concat(c.EnvPlain, c.EnvKubernetes) {
 		if name == "" || strings.TrimLeft(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") != "" {
 			return fmt.Errorf("%.64q does not name an environment variable: letters, digits and _ do", name)
-		}
-	}
-	for _, x := range slices.Concat(c.Xid.Kill, c.Xid.Bar, c.Xid.Ignore) {
-		if _, err := strconv.ParseUint(x, 10, 16); err != nil && x != "app" && x != "reset" && x != "machine" {
-			return fmt.Errorf("xid %.64q is not known; known are numbers, app, reset, machine", x)
 		}
 	}
 	return nil

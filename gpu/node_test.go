@@ -34,9 +34,9 @@ func mknod(t testing.TB, path string, major, minor uint32) {
 	}
 }
 
-// numbers are the nodes as "path major:minor", with ! after those that the
+// nodeNumbers are the nodes as "path major:minor", with ! after those that the
 // host does not have.
-func numbers(nodes []Node) (out []string) {
+func nodeNumbers(nodes []Node) (out []string) {
 	for _, n := range nodes {
 		s := fmt.Sprintf("%s %d:%d", n.Path, n.Major, n.Minor)
 		if n.Host == "" {
@@ -64,8 +64,8 @@ func TestControlNodes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d, r := machine(t, tt.cfg)
 			nodes, err := discover(t, r).ControlNodes(tt.c)
-			if err != nil || !slices.Equal(numbers(nodes), tt.want) {
-				t.Errorf("got  %v, %v\nwant %v", numbers(nodes), err, tt.want)
+			if err != nil || !slices.Equal(nodeNumbers(nodes), tt.want) {
+				t.Errorf("got  %v, %v\nwant %v", nodeNumbers(nodes), err, tt.want)
 			}
 			if nodes[0].Host != d.Dev+"/nvidiactl" || nodes[0].Mode != 0o666 {
 				t.Errorf("node is %+v", nodes[0])
@@ -139,13 +139,13 @@ func TestDeviceNodes(t *testing.T) {
 	for i, g := range d.GPUs {
 		nodes, links, err := inv.DeviceNodes(inv.Devices[i], DefaultCapabilities)
 		want := []string{fmt.Sprintf("/dev/nvidia%d 195:%d", g.Minor, g.Minor)}
-		if err != nil || links != nil || !slices.Equal(numbers(nodes), want) {
-			t.Errorf("GPU %d: got %v, %v, %v, want %v", i, numbers(nodes), links, err, want)
+		if err != nil || links != nil || !slices.Equal(nodeNumbers(nodes), want) {
+			t.Errorf("GPU %d: got %v, %v, %v, want %v", i, nodeNumbers(nodes), links, err, want)
 		}
 		nodes, links, err = inv.DeviceNodes(inv.Devices[i], Display)
 		want = append(want, fmt.Sprintf("/dev/dri/card%d 226:%d", g.Card, g.Card), fmt.Sprintf("/dev/dri/renderD%d 226:%d", g.Render, g.Render))
-		if err != nil || !slices.Equal(numbers(nodes), want) {
-			t.Errorf("GPU %d: got %v, %v, want %v", i, numbers(nodes), err, want)
+		if err != nil || !slices.Equal(nodeNumbers(nodes), want) {
+			t.Errorf("GPU %d: got %v, %v, want %v", i, nodeNumbers(nodes), err, want)
 		}
 		for _, l := range links {
 			if target, err := os.Readlink(d.Root + l.Path); err != nil || target != l.Target {
@@ -175,8 +175,8 @@ func TestInstanceNodes(t *testing.T) {
 	want := []string{fmt.Sprintf("/dev/nvidia%d 195:%d", g.Minor, g.Minor), fmt.Sprintf("/dev/nvidia-caps/nvidia-cap%d 508:%d", gi, gi),
 		fmt.Sprintf("/dev/nvidia-caps/nvidia-cap%d 508:%d", ci, ci)}
 	nodes, err := inv.InstanceNodes(inv.Devices[1], inv.Devices[1].MIG[0])
-	if err != nil || !slices.Equal(numbers(nodes), want) {
-		t.Errorf("got %v, %v, want %v", numbers(nodes), err, want)
+	if err != nil || !slices.Equal(nodeNumbers(nodes), want) {
+		t.Errorf("got %v, %v, want %v", nodeNumbers(nodes), err, want)
 	}
 
 	// nvidia-modprobe has not made them: they can be made in the container all the same.
@@ -184,7 +184,7 @@ func TestInstanceNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	nodes, err = inv.InstanceNodes(inv.Devices[1], inv.Devices[1].MIG[0])
-	if err != nil || !slices.Equal(numbers(nodes), []string{want[0], want[1] + "!", want[2] + "!"}) || nodes[1].Mode != 0o444 {
+	if err != nil || !slices.Equal(nodeNumbers(nodes), []string{want[0], want[1] + "!", want[2] + "!"}) || nodes[1].Mode != 0o444 {
 		t.Errorf("without nodes on the host: %+v, %v", nodes, err)
 	}
 
@@ -215,8 +215,8 @@ func TestUnmadeNodes(t *testing.T) {
 		t.Errorf("got %+v, %v, want %+v", nodes, err, want)
 	}
 	nodes, err = inv.ControlNodes(Compute)
-	if want := []string{"/dev/nvidiactl 195:255", "/dev/nvidia-uvm 511:0!", "/dev/nvidia-uvm-tools 511:1"}; err != nil || !slices.Equal(numbers(nodes), want) {
-		t.Errorf("got %v, %v, want %v", numbers(nodes), err, want)
+	if want := []string{"/dev/nvidiactl 195:255", "/dev/nvidia-uvm 511:0!", "/dev/nvidia-uvm-tools 511:1"}; err != nil || !slices.Equal(nodeNumbers(nodes), want) {
+		t.Errorf("got %v, %v, want %v", nodeNumbers(nodes), err, want)
 	}
 }
 
@@ -281,8 +281,8 @@ func TestExtraNodes(t *testing.T) {
 	} {
 		t.Run(string(tt.extra), func(t *testing.T) {
 			nodes, err := inv.ExtraNodes(tt.extra)
-			if !slices.Equal(numbers(nodes), tt.want) || (err != nil) != (tt.says != "") {
-				t.Errorf("got %v, %v, want %v", numbers(nodes), err, tt.want)
+			if !slices.Equal(nodeNumbers(nodes), tt.want) || (err != nil) != (tt.says != "") {
+				t.Errorf("got %v, %v, want %v", nodeNumbers(nodes), err, tt.want)
 			}
 			if err != nil && !(errdefs.IsFailedPrecondition(err) && strings.Contains(err.Error(), tt.says)) {
 				t.Errorf("error is %v, which should say %q", err, tt.says)

@@ -19,7 +19,7 @@ func TestParseVersion(t *testing.T) {
 		{"a number", "NVRM version: NVIDIA 570", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := parseVersion([]byte(tt.line + "\nGCC version:  gcc version 13.3.0 \n")); got != tt.want {
+			if got := parseModuleVersion([]byte(tt.line + "\nGCC version:  gcc version 13.3.0 \n")); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -27,7 +27,7 @@ func TestParseVersion(t *testing.T) {
 }
 
 func TestParseDevices(t *testing.T) {
-	got := parseDevices([]byte("Character devices:\n  1 mem\n195 nvidia\n195 nvidiactl\n234 nvidia-caps-imex-channels\n508 nvidia-caps\n" +
+	got := parseMajors([]byte("Character devices:\n  1 mem\n195 nvidia\n195 nvidiactl\n234 nvidia-caps-imex-channels\n508 nvidia-caps\n" +
 		"510 nvidia-uvm\n511 nvidia-uvm\n9999 huge\n-1 negative\n\nBlock devices:\n259 blkext\n  8 nvidia-nvswitch\n"))
 	want := map[string]uint32{"mem": 1, "nvidia": 195, "nvidiactl": 195, "nvidia-caps-imex-channels": 234, "nvidia-caps": 508, "nvidia-uvm": 510}
 	for name, major := range want {
@@ -79,7 +79,7 @@ func FuzzParseVersion(f *testing.F) {
 	f.Add([]byte("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		// It becomes a part of file names.
-		if v := parseVersion(b); v != "" && (strings.Trim(v, "0123456789.") != "" || strings.Contains(v, "..") || v[0] == '.' || len(v) > 32) {
+		if v := parseModuleVersion(b); v != "" && (strings.Trim(v, "0123456789.") != "" || strings.Contains(v, "..") || v[0] == '.' || len(v) > 32) {
 			t.Errorf("version %q", v)
 		}
 	})
@@ -98,7 +98,7 @@ func FuzzParseInformation(f *testing.F) {
 func FuzzParseDevices(f *testing.F) {
 	f.Add([]byte("Character devices:\n195 nvidia\n508 nvidia-caps\n\nBlock devices:\n  8 sd\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for name, major := range parseDevices(b) {
+		for name, major := range parseMajors(b) {
 			if major >= 1<<12 || name == "" || strings.Contains(name, "\n") {
 				t.Errorf("%q is %d", name, major)
 			}

@@ -287,7 +287,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		"index: is Berth's":        {visible("index:0"), `"index:0"`},
 		"no MIG index":             {visible("0:"), `"0:"`},
 		"three indexes":            {visible("0:1:2"), `"0:1:2"`},
-		"65 devices":               {visible(numbered(65)), "65 devices are asked for; at most 64"},
+		"65 devices":               {visible(numberedList(65)), "65 devices are asked for; at most 64"},
 
 		"annotation: word":          {annotation("some"), "annotation berth.dev/gpu: \"some\" does not name a GPU; known are all, none, a count (2), an index (index:0), a UUID"},
 		"annotation: numbers":       {annotation("0,2"), "0 is not a count of GPUs: a count is a number from 1 to 64 by itself; for GPUs by index write index:0 or index:0,2"},
@@ -307,7 +307,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		"mount: channel":  {spec(gpu, ask("imex/x")), `mount on "/var/run/nvidia-container-devices/imex/x": "x" is not an IMEX channel`},
 		"channel: word":   {spec(gpu, env("NVIDIA_IMEX_CHANNELS=0,none")), `environment NVIDIA_IMEX_CHANNELS: "none" is not an IMEX channel; known are all and numbers up to 1048575`},
 		"channel: great":  {spec(gpu, env("NVIDIA_IMEX_CHANNELS=1048576")), `"1048576"`},
-		"channels: many":  {spec(gpu, env("NVIDIA_IMEX_CHANNELS="+numbered(65))), "65 IMEX channels"},
+		"channels: many":  {spec(gpu, env("NVIDIA_IMEX_CHANNELS="+numberedList(65))), "65 IMEX channels"},
 		"capability":      {spec(gpu, env("NVIDIA_DRIVER_CAPABILITIES=compute,fast")), `environment NVIDIA_DRIVER_CAPABILITIES: driver capability "fast" is not known`},
 		"its annotation":  {spec(pod, annotated(ours, "1"), annotated(ours+"-capabilities.main", "fast")), "annotation berth.dev/gpu-capabilities.main: driver capability"},
 		"MIG's config":    {spec(gpu, env("NVIDIA_MIG_CONFIG_DEVICES=all")), "environment NVIDIA_MIG_CONFIG_DEVICES: access to the configuration of MIG is not given"},
@@ -323,7 +323,7 @@ func TestParseRequestRefuses(t *testing.T) {
 }
 
 // numbered is a list of the numbers below n.
-func numbered(n int) string {
+func numberedList(n int) string {
 	var s []string
 	for i := range n {
 		s = append(s, Selector{Kind: SelectCount, N: i}.String())

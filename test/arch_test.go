@@ -28,10 +28,9 @@ var allowed = map[string][]string{
 	"berth/hooks":          {},
 	"berth/gpu":            {"berth/gpu/loader", "berth/gpu/nvml", "berth/gpu/rootfs", "berth/hooks", "berth/process", "berth/configs"},
 	"berth/gpu/loader":     {"berth/gpu/rootfs"},
+	"berth/gpu/nvml":       {},
 	"berth/gpu/rootfs":     {},
 	"berth/configs":        {},
-	"berth/gpu/rootfs":     {},
-	"berth/gpu/loader":     {"berth/gpu/rootfs"},
 
 	"berth/test":             {},
 	"berth/test/leak":        {},
