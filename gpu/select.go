@@ -34,7 +34,7 @@ func Select(req *Request, devices []Device, free func(Device) bool) ([]Selected,
 	for _, s := range req.Devices {
 		found, err := s.find(devices, free)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", req.Source, err)
+			return nil, err
 		}
 		for _, f := range found {
 			if !slices.ContainsFunc(chosen, f.same) {
