@@ -78,8 +78,11 @@ func (p Policy) Wanted(config []byte) bool {
 			return true
 		}
 	}
-	return has(`"`+AnnotationPrefix+"gpu") || has(cdiHook) || has(cdiTool) || has(`"`+cdiPrefix) && has("nvidia.com/") ||
-		p.VolumeMounts && has(`"`+mountsBelow) || has(`"/dev/nvidia`) && (has(cdiLibcuda) || has(cdiLibnvml))
+	if has(`"` + AnnotationPrefix + "gpu") {
+		return true
+	}
+	return has("nvidia") && (has(cdiHook) || has(cdiTool) || has(`"`+cdiPrefix) && has("nvidia.com") ||
+		p.VolumeMounts && has(`"`+mountsBelow) || has(`"/dev/nvidia`) && (has(cdiLibcuda) || has(cdiLibnvml)))
 }
 
 // asking is a spec that is searched for requests.

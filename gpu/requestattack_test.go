@@ -156,7 +156,7 @@ func TestAttackSelf(t *testing.T) {
 }
 
 func FuzzParseRequest(f *testing.F) {
-	for _, s := range []string{"all", "none", "void", "0,1:2", uuidA, migA, "index:0,2", "3", "nvidia.com/gpu=0", "../x", "a\n", "mig:all", "nvidia.com/mig=all"} {
+	for _, s := range []string{"all", "none", "void", "0,1:2", uuidA, migA, "index:0,2", "3", "nvidia.com/gpu=0", "../x", "a\n", "mig:all", "nvidia.com/mig=all", "nvidia.com"} {
 		f.Add(s, s, s, s, s, s)
 	}
 	f.Add("2", "compute", "0", "all", "cuda>=12 brand=tesla,driver>=470,driver<471", "amd.com/gpu=0,nvidia.com/gpu=1")
