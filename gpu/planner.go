@@ -43,7 +43,10 @@ func (p *Planner) Plan(ctx context.Context, spec *specs.Spec) (*Plan, error) {
 		plan.drop = append(plan.drop, planned[int]{i, "it asked for a device"})
 	}
 	if req.Edited {
-		return plan, plan.edited(spec)
+		if err := p.edited(plan, spec); err != nil {
+			return nil, err
+		}
+		return plan, plan.carryOut(spec)
 	}
 	host, err := p.survey(ctx, req)
 	if err != nil {
