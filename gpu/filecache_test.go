@@ -132,7 +132,10 @@ func TestCacheIsNotTrusted(t *testing.T) {
 	}{
 		{"torn", func(file string) error { return os.Truncate(file, 200) }},
 		{"empty", func(file string) error { return os.Truncate(file, 0) }},
-		{"huge", func(file string) error { return os.Truncate(file, 2<<20) }},
+		{"huge", func(file string) error {
+			b, err := os.ReadFile(file)
+			return errors.Join(err, os.WriteFile(file, append(b, strings.Repeat(" ", 2<<20)...), 0o600))
+		}},
 		{"another owner's", func(file string) error { return os.Chown(file, 65534, 65534) }},
 		{"writable by all", func(file string) error { return os.Chmod(file, 0o602) }},
 		{"writable by a group", func(file string) error { return os.Chmod(file, 0o620) }},

@@ -60,10 +60,10 @@ func (f File) For(c Capability) bool { return wanted(f.Kind, f.Capability, c) }
 // For tells whether a container of these capabilities gets the link.
 func (l Link) For(c Capability) bool { return wanted(l.Kind, l.Capability, c) }
 
-// wanted has Compat32 double the libraries of the others: by itself it is no
-// use of the driver.
+// wanted has Compat32 double the libraries of the others: nothing has it as a
+// use of its own.
 func wanted(k Kind, has, c Capability) bool {
-	return has&c&^Compat32 != 0 && (k != Library32 || c&Compat32 != 0)
+	return has&c != 0 && (k != Library32 || c&Compat32 != 0)
 }
 
 // Socket is what a daemon of the driver listens on.

@@ -181,6 +181,25 @@ func TestLibrariesElsewhere(t *testing.T) {
 	}
 }
 
+func TestNamesOfLibraries(t *testing.T) {
+	d, r := machine(t, fakedriver.Config{})
+	lib := d.Root + d.LibDir
+	if err := errors.Join(os.Remove(lib+"/libcuda.so"), os.Remove(lib+"/libnvidia-ml.so"),
+		os.Rename(lib+"/libnvidia-api.so.1", lib+"/libnvidia-api.so.bak")); err != nil {
+		t.Fatal(err)
+	}
+	f := load(t, r, discover(t, r))
+	if !slices.Contains(f.Links, Link{"libcuda.so", "libcuda.so.1", Library, Compute}) {
+		t.Error("libcuda.so is missing: programs open it by that name, also where the host has no link")
+	}
+	if slices.Contains(f.Links, Link{"libnvidia-ml.so", "libnvidia-ml.so.1", Library, Utility}) {
+		t.Error("libnvidia-ml.so is linked, though the host does not have it")
+	}
+	if names := f.names(AllCapabilities, Library); slices.Contains(names, "libnvidia-api.so.bak") {
+		t.Errorf("a copy that somebody kept is taken: %v", names)
+	}
+}
+
 // TestSymlinkStaysBelowRoot has a library whose symlink means the driver
 // root's own file, while the host has one of the same path.
 func TestSymlinkStaysBelowRoot(t *testing.T) {
@@ -188,10 +207,14 @@ func TestSymlinkStaysBelowRoot(t *testing.T) {
 	outside := t.TempDir()
 	write(t, outside+"/nvidia-smi", "the host's")
 	smi := d.Root + "/usr/bin/nvidia-smi"
-	if err := errors.Join(os.Remove(smi), os.Symlink(outside+"/nvidia-smi", smi)); err != nil {
+	dump := d.Root + "/usr/bin/nvidia-debugdump"
+	if err := errors.Join(os.Remove(smi), os.Symlink(outside+"/nvidia-smi", smi), os.Remove(dump), os.Mkdir(dump, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	f := load(t, r, discover(t, r))
+	if got := f.file(Binary, "/usr/bin/nvidia-debugdump"); got.Host != "" {
+		t.Errorf("a directory is taken for a program: %+v", got)
+	}
 	if got := f.file(Binary, "/usr/bin/nvidia-smi"); got.Host != "" {
 		t.Errorf("a symlink led out of the driver root: %+v", got)
 	}

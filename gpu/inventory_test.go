@@ -69,7 +69,7 @@ func TestDiscoverInstances(t *testing.T) {
 
 // TestDiscoverWideDomain has a bus whose names do not sort as text.
 func TestDiscoverWideDomain(t *testing.T) {
-	d, r := machine(t, fakedriver.Config{GPUs: 2})
+	d, r := machine(t, fakedriver.Config{GPUs: 2, Domain: 0x2000})
 	gpus := d.Proc + "/driver/nvidia/gpus/"
 	if err := os.Rename(gpus+d.GPUs[0].BusID, gpus+"10000:01:00.0"); err != nil {
 		t.Fatal(err)
