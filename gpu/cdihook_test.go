@@ -63,9 +63,9 @@ func TestParseCDIHook(t *testing.T) {
 // and its hooks are carried out, but for one that is not understood.
 func TestPlanEdited(t *testing.T) {
 	d, r := machine(t, fakedriver.Config{GPUs: 2})
-	lib := filepath.Join(d.LibDir, "libcuda.so."+d.Version)
+	lib := filepath.Join(d.Root, d.LibDir, "libcuda.so."+d.Version)
 	spec := changed(container("2"), func(s *specs.Spec) {
-		s.Linux.Devices = []specs.LinuxDevice{{Path: d.GPUs[1].Node(), Type: "c"}}
+		s.Linux.Devices = []specs.LinuxDevice{{Path: "/" + d.GPUs[1].Node(), Type: "c"}}
 		s.Mounts = append(s.Mounts, specs.Mount{Source: lib, Destination: "/usr/lib/nv/libcuda.so." + d.Version})
 		s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{
 			cdiHookOf("create-symlinks", "--link", "libcuda.so.1::/usr/lib/nv/libcuda.so"),

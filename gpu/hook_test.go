@@ -93,7 +93,7 @@ func TestHookLife(t *testing.T) {
 	if err := create(t, h, dir, "c"); err != nil {
 		t.Fatal(err)
 	}
-	if config := read(t, filepath.Join(dir, "config.json")); !strings.Contains(config, `"`+d.GPUs[0].Node()+`"`) {
+	if config := read(t, filepath.Join(dir, "config.json")); !strings.Contains(config, `"/`+d.GPUs[0].Node()+`"`) {
 		t.Errorf("config.json has no node: %s", config)
 	}
 	if read(t, filepath.Join(dir, BeforeFile)) != before {
@@ -217,8 +217,8 @@ func TestClaimNames(t *testing.T) {
 	}
 }
 
-// pod records what a hook asks of it.
-type pod struct {
+// podStub records what a hook asks of it.
+type podStub struct {
 	pids   map[string]int
 	notes  []string
 	told   []hooks.Event
@@ -226,10 +226,13 @@ type pod struct {
 	done   chan struct{} // an event was told
 }
 
-func (p *pod) Has(id string, pid int) bool             { return p.pids[id] == pid }
-func (p *pod) Note(id, text string)                    { p.notes = append(p.notes, id+" "+text) }
-func (p *pod) Kill(_ context.Context, id string) error { p.killed = append(p.killed, id); return nil }
-func (p *pod) Tell(id string, e hooks.Event)           { p.told = append(p.told, e); p.done <- struct{}{} }
+func (p *podStub) Has(id string, pid int) bool { return p.pids[id] == pid }
+func (p *podStub) Note(id, text string)        { p.notes = append(p.notes, id+" "+text) }
+func (p *podStub) Kill(_ context.Context, id string) error {
+	p.killed = append(p.killed, id)
+	return nil
+}
+func (p *podStub) Tell(id string, e hooks.Event) { p.told = append(p.told, e); p.done <- struct{}{} }
 
 func TestHookXids(t *testing.T) {
 	h := &Hook{Planner: Planner{Roots: Roots{Run: t.TempDir(), Proc: "/proc", Sys: "/sys"}}, Xids: XidPolicy{Kill: []string{"app", "reset"}, Ignore: []string{"63"}}}
@@ -251,7 +254,7 @@ func TestHookXids(t *testing.T) {
 		"one without a sequel":  {Xid{BusID: bus, Number: 79, GI: -1, CI: -1}, []string{"a", "b"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := &pod{pids: map[string]int{"b": 7}, done: make(chan struct{}, 1)}
+			p := &podStub{pids: map[string]int{"b": 7}, done: make(chan struct{}, 1)}
 			h.xid(t.Context(), p, c.x)
 			var noted []string
 			for _, n := range p.notes {
@@ -269,15 +272,17 @@ func TestHookXids(t *testing.T) {
 
 // TestHookServe reads a log from the first holder on.
 func TestHookServe(t *testing.T) {
-	log, feed := fifo(t)
+	log, feed := kmsgFIFO(t)
 	h := &Hook{Kmsg: log, Planner: Planner{Roots: Roots{Run: t.TempDir()}}}
-	p := &pod{done: make(chan struct{}, 1)}
+	p := &podStub{done: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan struct{})
 	go func() { h.Serve(ctx, p); close(over) }()
 	h.hold(&Claim{ID: "none"}) // holds nothing
 	h.hold(&Claim{ID: "a", Devices: []Holding{{BusID: "0000:3b:00.0", UUID: "GPU-1"}}})
-	feed("3,100,1000,-;NVRM: Xid (PCI:0000:3b:00): 13, pid=5, name=x, Graphics Exception\n")
+	if _, err := feed.WriteString("3,100,1000,-;NVRM: Xid (PCI:0000:3b:00): 13, pid=5, name=x, Graphics Exception\n"); err != nil {
+		t.Fatal(err)
+	}
 	<-p.done
 	cancel()
 	<-over

@@ -4,6 +4,7 @@ package gpu
 
 import (
 	"fmt"
+	"path"
 	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -11,7 +12,7 @@ import (
 
 // inject plans what a container gets of the surveyed host.
 func (s *survey) inject(plan *Plan, spec *specs.Spec, p *Planner) error {
-	if err := s.injectNodes(plan); err != nil {
+	if err := s.injectNodes(plan, userNamespace(spec)); err != nil {
 		return err
 	}
 	base := libraryBase(spec)
@@ -24,9 +25,7 @@ func (s *survey) inject(plan *Plan, spec *specs.Spec, p *Planner) error {
 		dest := place(f.Path, f.Kind, base)
 		plan.file(f.Host, dest, reason)
 		if f.Soname != "" {
-			if err := plan.loader.add(dest, f.Host); err != nil {
-				return err
-			}
+			plan.loader.add(path.Dir(dest), f.Soname, f.ABI)
 		}
 	}
 	s.injectLinks(plan, spec, base, caps)

@@ -9,8 +9,10 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// injectNodes plans the device nodes, with the numbers that they have now.
-func (s *survey) injectNodes(plan *Plan) error {
+// injectNodes plans the device nodes, with the numbers that they have now. In
+// a user namespace the runtime cannot make nodes: it binds the host's, which
+// must be there then.
+func (s *survey) injectNodes(plan *Plan, bound bool) error {
 	req, caps := plan.Request, plan.Request.Capabilities
 	add := func(reason string) func([]Node, error) error {
 		return func(nodes []Node, err error) error {
@@ -18,6 +20,11 @@ func (s *survey) injectNodes(plan *Plan) error {
 				return err
 			}
 			for _, n := range nodes {
+				if bound && n.Host == "" {
+					if n, err = s.roots.Node(n.Path); err != nil {
+						return err
+					}
+				}
 				plan.node(n, reason)
 			}
 			return nil

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"berth/gpu/loader"
 )
 
@@ -149,8 +151,10 @@ func (s *scan) cached() (dirs []string) {
 	return slices.Compact(dirs)
 }
 
+// readLibrary also gets files that are none, and may be a FIFO: those that a
+// client mounts.
 func readLibrary(host string) (loader.Library, error) {
-	f, err := os.Open(host)
+	f, err := os.OpenFile(host, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return loader.Library{}, err
 	}

@@ -56,7 +56,7 @@ func TestPlanDevices(t *testing.T) {
 			BusID: d.GPUs[3].BusID, UUID: d.GPUs[3].UUID, MIG: []nvml.MIG{{UUID: uuid, GI: 9, CI: 0}},
 		}}}, nil
 	}}
-	node := func(i int) string { return d.GPUs[i].Node() }
+	node := func(i int) string { return "/" + d.GPUs[i].Node() }
 	for name, c := range map[string]struct {
 		asks string
 		want []string // beside the control nodes
