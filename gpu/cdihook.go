@@ -107,7 +107,8 @@ func hookLists(h *specs.Hooks) []*[]specs.Hook {
 	if h == nil {
 		return nil
 	}
-	return []*[]specs.Hook{&h.Prestart, &h.CreateRuntime, &h.CreateContainer, &h.StartContainer, &h.Poststart, &h.Poststop} //nolint:staticcheck // Prestart is deprecated, and still used
+	//lint:ignore SA1019 Prestart is deprecated, and still used.
+	return []*[]specs.Hook{&h.Prestart, &h.CreateRuntime, &h.CreateContainer, &h.StartContainer, &h.Poststart, &h.Poststop}
 }
 
 // edited finds out which devices of this host containerd has put into the spec
