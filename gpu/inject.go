@@ -30,6 +30,11 @@ func (s *survey) inject(plan *Plan, spec *specs.Spec, p *Planner) error {
 		}
 	}
 	s.injectLinks(plan, spec, base, caps)
+	if caps&(Graphics|Display) != 0 && !covered(spec, profilePath) {
+		for _, d := range s.selected {
+			plan.show(d.Device.Minor)
+		}
+	}
 	if caps&Compute != 0 {
 		plan.env = append(plan.env, planned[string]{"NVIDIA_CTK_LIBCUDA_DIR=" + base + "/lib64", "programs look there for libcuda, as NVIDIA's toolkit has them do"})
 	}

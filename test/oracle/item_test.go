@@ -25,6 +25,7 @@ import (
 //	link $LIB/libcuda.so                  to libcuda.so.1
 //	env NVIDIA_VISIBLE_DEVICES            void
 //	loader $LIB                           yes
+//	profile /etc/nvidia/…                 yes   (written into the container)
 //	hook update-ldcache                   createContainer
 type items map[string]string
 
@@ -111,6 +112,8 @@ func oursIn(t *testing.T, m machine, s *rspec.Spec, plan []gpu.Entry) items {
 		switch e.Kind {
 		case "link":
 			out.add(t, v.short("link "+v.libs.Replace(e.Path)), v.short("to "+e.From))
+		case "file":
+			out.add(t, "profile "+e.Path, yes)
 		case "loader":
 			out.add(t, "loader "+v.libs.Replace(e.Path), yes)
 		}
@@ -123,13 +126,6 @@ func oursIn(t *testing.T, m machine, s *rspec.Spec, plan []gpu.Entry) items {
 func theirsIn(t *testing.T, m machine, s *rspec.Spec) items {
 	t.Helper()
 	out := view{m, strings.NewReplacer(m.libDir+"/nvidia/xorg", m.libDir+"/nvidia/xorg", m.libDir, "$LIB")}.spec(t, s)
-	libs := func(p string) string {
-		dir := path.Dir(p)
-		if rest, ok := strings.CutPrefix(p, m.libDir); ok && slices.Contains([]string{m.libDir, m.libDir + "/vdpau", m.libDir + "/gbm"}, dir) {
-			return "$LIB" + rest
-		}
-		return p
-	}
 	if s.Hooks == nil {
 		return out
 	}
@@ -137,18 +133,37 @@ func theirsIn(t *testing.T, m machine, s *rspec.Spec) items {
 	for at, list := range map[string][]rspec.Hook{"createContainer": s.Hooks.CreateContainer, "createRuntime": s.Hooks.CreateRuntime} {
 		for _, h := range list {
 			out.add(t, "hook "+h.Args[1], at)
+			if h.Args[1] == "update-application-profile" && hasGPU(s) {
+				out.add(t, "profile /etc/nvidia/nvidia-application-profiles-rc.d/10-container.conf", yes)
+			}
 			for _, link := range flag(h, "link") {
 				target, name, _ := strings.Cut(link, "::")
-				// Below a driver root the names of DRM's links have that root before them: a fault of nvcdi's.
+				// nvcdi leaves the dev root before the names of DRM's links, for nvidia-ctk to take away.
 				name = strings.TrimPrefix(name, strings.TrimSuffix(filepath.Dir(m.roots.Dev), "/"))
-				out.add(t, v.short("link "+libs(name)), v.short("to "+target))
+				out.add(t, v.short("link "+m.lib(name)), v.short("to "+target))
 			}
 			for _, dir := range flag(h, "folder") {
-				out.add(t, "loader "+path.Dir(libs(dir+"/x")), yes)
+				out.add(t, "loader "+path.Dir(m.lib(dir+"/x")), yes)
 			}
 		}
 	}
 	return out
+}
+
+// lib shortens the path of a library that has its host's place.
+func (m machine) lib(p string) string {
+	rest, ok := strings.CutPrefix(p, m.libDir)
+	if ok && slices.Contains([]string{"/", "/vdpau/", "/gbm/"}, rest[:strings.LastIndex(rest, "/")+1]) {
+		return "$LIB" + rest
+	}
+	return p
+}
+
+// hasGPU is what update-application-profile looks for.
+func hasGPU(s *rspec.Spec) bool {
+	return slices.ContainsFunc(s.Linux.Devices, func(d rspec.LinuxDevice) bool {
+		return regexp.MustCompile("^/dev/nvidia[0-9]+$").MatchString(d.Path)
+	})
 }
 
 // flag collects the values of a flag that is given as two arguments.
@@ -163,6 +178,8 @@ func flag(h rspec.Hook, name string) (values []string) {
 
 // difference is of one item; a side that does not have it is "–".
 type difference struct{ what, nvcdi, berth string }
+
+func (d difference) String() string { return d.what + ": nvcdi " + d.nvcdi + ", Berth " + d.berth }
 
 const absent = "–"
 

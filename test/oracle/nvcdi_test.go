@@ -9,8 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -85,20 +83,13 @@ func answer() error {
 	if err != nil {
 		return err
 	}
-	ids := q.IDs
-	if strings.Contains(ids[0], ":") {
-		ids = []string{"all"} // MIG devices are picked by name, as CDI does it
-	}
-	got, err := lib.GetSpec(ids...)
+	got, err := lib.GetSpec(q.IDs...)
 	if err != nil {
 		return err
 	}
 	raw := got.Raw()
 	edits := &cdi.ContainerEdits{ContainerEdits: &raw.ContainerEdits}
 	for i := range raw.Devices {
-		if ids[0] != q.IDs[0] && !slices.Contains(q.IDs, raw.Devices[i].Name) {
-			continue
-		}
 		edits = edits.Append(&cdi.ContainerEdits{ContainerEdits: &raw.Devices[i].ContainerEdits})
 	}
 	spec := container()

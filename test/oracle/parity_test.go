@@ -94,7 +94,7 @@ func TestParity(t *testing.T) {
 		{name: "daemons", machine: fakedriver.Config{Persistenced: true, FabricManager: true}, ids: "all"},
 		{name: "MIG A100", machine: fakedriver.Config{Model: fakedriver.A100, GPUs: 3, MIG: mig}, ids: "all"},
 		{name: "MIG H200", machine: fakedriver.Config{GPUs: 8, MIG: mig, Version: "580.65.06"}, ids: "all"},
-		{name: "one MIG device", machine: fakedriver.Config{Model: fakedriver.H100, GPUs: 2, MIG: mig}, ids: "0:1"},
+		{name: "one MIG device", machine: fakedriver.Config{Model: fakedriver.H100, GPUs: 2, MIG: mig}, ids: "MIG-00000000-0000-5000-8000-000000000001"},
 		{name: "libraries as Debian packages them", machine: fakedriver.Config{}, more: debian, ids: "all"},
 		{name: "rarer files", machine: fakedriver.Config{GPUs: 2}, more: everything, ids: "1"},
 		{
@@ -117,8 +117,8 @@ func TestParity(t *testing.T) {
 				maps.Copy(nvidia, theirsIn(t, m, theirs(t, m, mode, "all")))
 			}
 			spec, plan := ours(t, m, append(c.env, "NVIDIA_VISIBLE_DEVICES="+c.ids)...)
-			for _, d := range rows.unexplained(compare(nvidia, oursIn(t, m, spec, plan))) {
-				t.Errorf("%s: nvcdi %q, Berth %q: no row of docs/gpu-parity.md explains it", d.what, d.nvcdi, d.berth)
+			for _, d := range rows.unexplained(c.name, compare(nvidia, oursIn(t, m, spec, plan))) {
+				t.Errorf("no row of docs/gpu-parity.md explains %s", d)
 			}
 		})
 	}
@@ -127,7 +127,7 @@ func TestParity(t *testing.T) {
 	}
 	for _, r := range rows {
 		if !r.used {
-			t.Errorf("docs/gpu-parity.md:%d: no machine differs in this any longer: %s", r.line, r.what)
+			t.Errorf("docs/gpu-parity.md:%d: nothing differs so any longer: %s (%s)", r.line, r.difference, r.where)
 		}
 	}
 }
