@@ -25,17 +25,12 @@ type cdiHookCall struct {
 // parseCDIHook returns false for a hook that is not NVIDIA's, or that wants
 // something which is not understood: such a one stays in the spec.
 func parseCDIHook(h specs.Hook) (cdiHookCall, bool) {
-	args := h.Args
-	switch path.Base(h.Path) {
-	case "nvidia-cdi-hook":
-		args = rest(args, 1)
-	case "nvidia-ctk", "nvidia-container-toolkit":
-		if len(args) < 2 || args[1] != "hook" {
-			return cdiHookCall{}, false
-		}
-		args = rest(args, 2)
-	default:
+	if !isCDIHook(h) {
 		return cdiHookCall{}, false
+	}
+	args := rest(h.Args, 1)
+	if path.Base(h.Path) == cdiTool {
+		args = rest(args, 1)
 	}
 	if len(args) == 0 {
 		return cdiHookCall{}, false
@@ -123,8 +118,40 @@ func hookLists(h *specs.Hooks) []*[]specs.Hook {
 	return []*[]specs.Hook{&h.Prestart, &h.CreateRuntime, &h.CreateContainer, &h.StartContainer, &h.Poststart, &h.Poststop} //nolint:staticcheck // Prestart is deprecated, and still used
 }
 
-// edited plans the rest of an injection that containerd has begun by CDI.
-func (p *Plan) edited(spec *specs.Spec) error {
+// edited finds out which devices of this host containerd has put into the spec
+// by CDI. The container holds them like any other, and does not get one that is
+// barred.
+func (p *Planner) edited(plan *Plan, spec *specs.Spec) error {
+	inv, err := Discover(p.Roots)
+	if err != nil || spec.Linux == nil {
+		return nil // what the nodes are for is not known
+	}
+	given := func(n Node) bool {
+		return slices.ContainsFunc(spec.Linux.Devices, func(d specs.LinuxDevice) bool { return d.Path == n.Path })
+	}
+	for _, d := range inv.Devices {
+		if !given(Node{Path: fmt.Sprintf("/dev/nvidia%d", d.Minor)}) {
+			continue
+		}
+		if err := p.notBarred(d); err != nil {
+			return err
+		}
+		before := len(plan.Devices)
+		for _, in := range d.MIG {
+			nodes, err := inv.InstanceNodes(d, in)
+			if err == nil && !slices.ContainsFunc(nodes, func(n Node) bool { return !given(n) }) {
+				plan.Devices = append(plan.Devices, Selected{Device: d, Instance: &in})
+			}
+		}
+		if len(plan.Devices) == before {
+			plan.Devices = append(plan.Devices, Selected{Device: d})
+		}
+	}
+	return nil
+}
+
+// carryOut plans the rest of an injection that containerd has begun by CDI.
+func (p *Plan) carryOut(spec *specs.Spec) error {
 	for _, list := range hookLists(spec.Hooks) {
 		for _, h := range *list {
 			c, ok := parseCDIHook(h)

@@ -99,9 +99,9 @@ func (s *scan) programs() {
 		if at, mode, err := s.root.resolve(dir); err == nil && mode.IsDir() {
 			s.watch(at)
 		}
-		for _, name := range programs() {
+		for _, p := range programs() {
 			// Images search /usr/bin, whatever the host has in its PATH.
-			s.add(path.Join(dir, name), name, File{Path: "/usr/bin/" + name, Kind: Binary, Capability: programUse(name)})
+			s.add(path.Join(dir, p.name), p.name, File{Path: "/usr/bin/" + p.name, Kind: Binary, Capability: p.capability})
 		}
 	}
 }

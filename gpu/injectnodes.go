@@ -14,10 +14,13 @@ func (s *survey) injectNodes(plan *Plan) error {
 	req, caps := plan.Request, plan.Request.Capabilities
 	add := func(reason string) func([]Node, error) error {
 		return func(nodes []Node, err error) error {
+			if err != nil {
+				return err
+			}
 			for _, n := range nodes {
 				plan.node(n, reason)
 			}
-			return err
+			return nil
 		}
 	}
 	if len(s.selected) > 0 {
@@ -40,15 +43,16 @@ func (s *survey) injectNodes(plan *Plan) error {
 			plan.link(l.Path, l.Target, "DRM node of GPU "+d.Device.UUID)
 		}
 	}
-	if req.AllIMEX || len(req.IMEX) > 0 {
-		if err := add("NVIDIA_IMEX_CHANNELS")(s.inv.IMEXNodes(req.IMEX)); err != nil {
+	for _, channel := range req.IMEX {
+		n, err := s.inv.IMEXNode(channel)
+		if err := add(string(IMEX))([]Node{n}, err); err != nil {
 			return err
 		}
 	}
 	for _, x := range []struct {
 		wanted bool
 		extra  Extra
-	}{{req.GDS, GDS}, {req.MOFED, MOFED}, {req.GDRCopy, GDRCopy}, {req.NVSwitch, NVSwitch}} {
+	}{{req.AllIMEX, IMEX}, {req.GDS, GDS}, {req.MOFED, MOFED}, {req.GDRCopy, GDRCopy}, {req.NVSwitch, NVSwitch}} {
 		if !x.wanted {
 			continue
 		}

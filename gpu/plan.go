@@ -120,8 +120,8 @@ func (p *Plan) link(path, target, reason string) {
 	p.links = append(p.links, planned[Link]{Link{Path: path, Target: target}, reason})
 }
 
-// holdings are the devices as a claim has them.
-func (p *Plan) holdings() []Holding {
+// Holdings are the devices as a claim has them.
+func (p *Plan) Holdings() []Holding {
 	var out []Holding
 	for _, d := range p.Devices {
 		out = append(out, Holding{UUID: d.Device.UUID, BusID: d.Device.BusID, Index: d.Device.Index, MIG: d.Instance})
