@@ -30,7 +30,7 @@ func TestApplicationProfile(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var p Plan
-			if err := p.edited(&c.spec); err != nil {
+			if err := p.carryOut(&c.spec); err != nil {
 				t.Fatal(err)
 			}
 			dir := t.TempDir()
