@@ -81,13 +81,15 @@ func (c *cdiHookCall) understand(flags []cdiFlag) bool {
 		case "enable-cuda-compat host-driver-version":
 			c.compat = f.value
 		case "enable-cuda-compat host-cuda-version":
+		case "update-application-profile container-spec":
+		case "apply-cuda-memory-limits driver-root", "apply-cuda-memory-limits gpu-id":
 		case "chmod mode", "chmod path":
 		default:
 			return false
 		}
 	}
 	switch c.name {
-	case "create-symlinks", "update-ldcache", "enable-cuda-compat":
+	case "create-symlinks", "update-ldcache", "enable-cuda-compat", "update-application-profile", "apply-cuda-memory-limits":
 		return true
 	case "chmod":
 		// It gives directories below /dev the mode that runc makes them with.
@@ -100,6 +102,12 @@ func (c *cdiHookCall) understand(flags []cdiFlag) bool {
 		return true
 	}
 	return false
+}
+
+// limits is true for an entry that sets a limit: NVML alone can, so that it is
+// left to the host's program. Without these variables that does nothing.
+func (c cdiHookCall) limits(spec *specs.Spec) bool {
+	return c.name == "apply-cuda-memory-limits" && (hasEnv(spec, "NVIDIA_GPU_MEMORY_LIMIT") || hasEnv(spec, "NVIDIA_GPU_MEMORY_REQUEST"))
 }
 
 // hookLists are all lists in which an entry may be.
@@ -148,7 +156,7 @@ func (p *Plan) carryOut(spec *specs.Spec) error {
 	for _, list := range hookLists(spec.Hooks) {
 		for _, h := range *list {
 			c, ok := parseCDIHook(h)
-			if !ok {
+			if !ok || c.limits(spec) {
 				continue
 			}
 			p.cdi = append(p.cdi, c)
@@ -164,6 +172,9 @@ func (p *Plan) carryOut(spec *specs.Spec) error {
 			if c.compat != "" {
 				p.loader.driver = c.compat
 			}
+			if c.name == "update-application-profile" {
+				p.showNodes(spec)
+			}
 		}
 	}
 	p.loader.hidden = covered(spec, "/etc/ld.so.cache") || covered(spec, "/etc/ld.so.conf.d")
@@ -173,7 +184,7 @@ func (p *Plan) carryOut(spec *specs.Spec) error {
 // dropCDIHooks removes the entries that are carried out here.
 func dropCDIHooks(spec *specs.Spec) {
 	for _, list := range hookLists(spec.Hooks) {
-		*list = slices.DeleteFunc(*list, func(h specs.Hook) bool { _, ok := parseCDIHook(h); return ok })
+		*list = slices.DeleteFunc(*list, func(h specs.Hook) bool { c, ok := parseCDIHook(h); return ok && !c.limits(spec) })
 		if len(*list) == 0 {
 			*list = nil
 		}
