@@ -16,9 +16,11 @@ import (
 // The runtime handlers that the node's CRI knows, by the runtime that each names.
 const (
 	PodRuntime  = "io.containerd.pod.v2"
+	GPURuntime  = "io.containerd.gpu.v2"
 	RuncRuntime = "io.containerd.runc.v2"
 
 	PodHandler  = "pod"
+	GPUHandler  = "gpu"
 	RuncHandler = "runc"
 )
 
@@ -75,6 +77,12 @@ default_runtime_name = 'pod'
 runtime_type = 'io.containerd.pod.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.pod.options]
 Root = '@DIR@/runc'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu]
+runtime_type = 'io.containerd.gpu.v2'
+pod_annotations = ['berth.dev/*']
+container_annotations = ['berth.dev/*']
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu.options]
+Root = '@DIR@/runc'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
 runtime_type = 'io.containerd.runc.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
@@ -96,7 +104,11 @@ const cniTemplate = `{
 // writeConfig lays out the node's directory.
 func (n *Node) writeConfig() error {
 	for _, dir := range []string{"root", "state", "tmp", "cni", "fifo", "pods", "runc", "s"} {
-		if err := os.Mkdir(filepath.Join(n.dir, dir), 0o700); err != nil {
+		mode := os.FileMode(0o700)
+		if dir == "state" {
+			mode = 0o711 // bundles are in it: the root of a user namespace passes through
+		}
+		if err := os.Mkdir(filepath.Join(n.dir, dir), mode); err != nil {
 			return fmt.Errorf("lay out node: %w", err)
 		}
 	}

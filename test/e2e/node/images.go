@@ -16,7 +16,7 @@ import (
 // criNamespace is the containerd namespace of CRI.
 const criNamespace = "k8s.io"
 
-// loadImages imports the images for clients and for CRI, and unpacks them.
+// loadImages loads those that every node has.
 func (n *Node) loadImages(ctx context.Context) error {
 	busybox, err := image.FindBusybox()
 	if err != nil {
@@ -26,9 +26,15 @@ func (n *Node) loadImages(ctx context.Context) error {
 	if err := image.Write(&archive, busybox); err != nil {
 		return err
 	}
+	return n.LoadImages(ctx, archive.Bytes())
+}
+
+// LoadImages imports an archive of images for clients and for CRI, and unpacks
+// them.
+func (n *Node) LoadImages(ctx context.Context, archive []byte) error {
 	for _, namespace := range []string{n.id, criNamespace} {
 		ctx := namespaces.WithNamespace(ctx, namespace)
-		images, err := n.client.Import(ctx, bytes.NewReader(archive.Bytes()))
+		images, err := n.client.Import(ctx, bytes.NewReader(archive))
 		if err != nil {
 			return fmt.Errorf("import images to %s: %w", namespace, err)
 		}

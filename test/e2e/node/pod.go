@@ -39,10 +39,15 @@ func labels(pod string) map[string]string {
 // WritePod writes the configuration of a pod, which nothing has run yet. Its
 // cgroups are the node's, and its log directory lies in the node's.
 func (n *Node) WritePod(name, handler string) (*Pod, error) {
+	return n.writePod(name, handler, nil)
+}
+
+func (n *Node) writePod(name, handler string, annotations map[string]string) (*Pod, error) {
 	logs := filepath.Join(n.dir, "pods", name)
 	config := map[string]any{
 		"metadata":      metadata{Name: name, Namespace: "default", UID: n.id + "-" + name},
 		"labels":        labels(name),
+		"annotations":   annotations,
 		"log_directory": logs,
 		"linux":         map[string]any{"cgroup_parent": "/" + n.id},
 	}
@@ -52,7 +57,12 @@ func (n *Node) WritePod(name, handler string) (*Pod, error) {
 
 // RunPod runs a pod with no container but its sandbox.
 func (n *Node) RunPod(ctx context.Context, name, handler string) (*Pod, error) {
-	p, err := n.WritePod(name, handler)
+	return n.RunAnnotatedPod(ctx, name, handler, nil)
+}
+
+// RunAnnotatedPod is RunPod with annotations on the pod.
+func (n *Node) RunAnnotatedPod(ctx context.Context, name, handler string, annotations map[string]string) (*Pod, error) {
+	p, err := n.writePod(name, handler, annotations)
 	if err != nil {
 		return nil, err
 	}
@@ -67,15 +77,20 @@ func (n *Node) RunPod(ctx context.Context, name, handler string) (*Pod, error) {
 // WriteContainer writes the configuration of a container of the pod that runs a
 // command in the demo image, and returns the file. Its log is name.log.
 func (p *Pod) WriteContainer(name string, command ...string) (string, error) {
-	return p.writeContainer(name, map[string]any{}, command)
+	return p.writeContainer(name, nil, map[string]any{}, command)
 }
 
-func (p *Pod) writeContainer(name string, resources map[string]any, command []string) (string, error) {
+func (p *Pod) writeContainer(name string, env map[string]string, resources map[string]any, command []string) (string, error) {
+	var envs []map[string]string
+	for key, value := range env {
+		envs = append(envs, map[string]string{"key": key, "value": value})
+	}
 	config := map[string]any{
 		"metadata": metadata{Name: name},
 		"labels":   labels(p.name),
 		"image":    map[string]string{"image": image.Demo},
 		"command":  command,
+		"envs":     envs,
 		"log_path": name + ".log",
 		"linux":    map[string]any{"resources": resources},
 	}
@@ -94,7 +109,16 @@ func (p *Pod) Run(ctx context.Context, name string, command ...string) (string, 
 
 // RunLimited is Run with a memory limit in bytes.
 func (p *Pod) RunLimited(ctx context.Context, name string, memory int64, command ...string) (string, error) {
-	config, err := p.writeContainer(name, map[string]any{"memory_limit_in_bytes": memory}, command)
+	config, err := p.writeContainer(name, nil, map[string]any{"memory_limit_in_bytes": memory}, command)
+	if err != nil {
+		return "", err
+	}
+	return p.runConfig(ctx, config)
+}
+
+// RunEnv is Run with environment variables.
+func (p *Pod) RunEnv(ctx context.Context, name string, env map[string]string, command ...string) (string, error) {
+	config, err := p.writeContainer(name, env, map[string]any{}, command)
 	if err != nil {
 		return "", err
 	}
