@@ -36,7 +36,7 @@ func TestParseCDIHook(t *testing.T) {
 		"chmod as runc does":  {cdiHookOf("chmod", "--mode", "755", "--path", "/dev/dri"), true, nil, nil, ""},
 		"chmod of other":      {cdiHookOf("chmod", "--mode", "777", "--path", "/dev/dri"), false, nil, nil, ""},
 		"chmod elsewhere":     {cdiHookOf("chmod", "--mode", "755", "--path", "/etc"), false, nil, nil, ""},
-		"unknown command":     {cdiHookOf("update-application-profile", "--x", "1"), false, nil, nil, ""},
+		"unknown command":     {cdiHookOf("of-tomorrow", "--x", "1"), false, nil, nil, ""},
 		"unknown flag":        {cdiHookOf("update-ldcache", "--folder", "/l", "--new", "1"), false, nil, nil, ""},
 		"a link without ends": {cdiHookOf("create-symlinks", "--link", "libcuda.so"), false, nil, nil, ""},
 		"a relative link":     {cdiHookOf("create-symlinks", "--link", "a::usr/lib/b"), false, nil, nil, ""},
@@ -71,7 +71,7 @@ func TestPlanEdited(t *testing.T) {
 			cdiHookOf("create-symlinks", "--link", "libcuda.so.1::/usr/lib/nv/libcuda.so"),
 			cdiHookOf("update-ldcache", "--folder", "/usr/lib/nv"),
 			{Path: "/bin/mine"},
-			cdiHookOf("update-application-profile"),
+			cdiHookOf("of-tomorrow"),
 		}}
 	})
 	mounts, devices := len(spec.Mounts), len(spec.Linux.Devices)
@@ -87,7 +87,7 @@ func TestPlanEdited(t *testing.T) {
 	for _, h := range spec.Hooks.CreateContainer {
 		left = append(left, strings.Join(append([]string{h.Path}, h.Args...), " "))
 	}
-	if len(left) != 2 || left[0] != "/bin/mine" || !strings.Contains(left[1], "update-application-profile") {
+	if len(left) != 2 || left[0] != "/bin/mine" || !strings.Contains(left[1], "of-tomorrow") {
 		t.Errorf("hooks left: %q", left)
 	}
 	if got, want := paths(plan, "link"), []string{"/usr/lib/nv/libcuda.so", "/usr/lib/nv/libcuda.so.1"}; !slices.Equal(got, want) {

@@ -106,7 +106,7 @@ func TestPlanApplies(t *testing.T) {
 		t.Fatal(err)
 	}
 	plan.Apply(spec)
-	if want := []string{"PATH=/bin", "NVIDIA_VISIBLE_DEVICES=void"}; !slices.Equal(spec.Process.Env, want) {
+	if want := []string{"PATH=/bin", "NVIDIA_CTK_LIBCUDA_DIR=/usr/local/nvidia/lib64", "NVIDIA_VISIBLE_DEVICES=void"}; !slices.Equal(spec.Process.Env, want) {
 		t.Errorf("environment %q, want %q", spec.Process.Env, want)
 	}
 	allowed := spec.Linux.Resources.Devices

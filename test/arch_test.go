@@ -46,6 +46,8 @@ var allowed = map[string][]string{
 // heavy are packages that no shim may carry, with the reason.
 var heavy = map[string]string{
 	"google.golang.org/grpc":                         "a shim speaks ttrpc; only the status and codes of gRPC come with that",
+	"github.com/NVIDIA/go-nvml/pkg/nvml":             "NVML is loaded by berth-gpu alone",
+	"runtime/cgo":                                    "a shim is static, and loads nothing",
 	"net/http":                                       "a server nobody asked for, and 2 MiB",
 	"go.opentelemetry.io/otel":                       "tracing is the client's business",
 	"github.com/containerd/containerd/v2/client":     "the shim is not a client",
@@ -92,8 +94,14 @@ func TestImportsPointOneWay(t *testing.T) {
 }
 
 func TestNothingHeavyIsCarried(t *testing.T) {
+	for _, shim := range []string{"./cmd/containerd-shim-pod-v2", "./cmd/containerd-shim-gpu-v2"} {
+		t.Run(shim, func(t *testing.T) { carriesNothingHeavy(t, shim) })
+	}
+}
+
+func carriesNothingHeavy(t *testing.T, shim string) {
 	importers := make(map[string][]string)
-	for _, line := range list(t, "-deps", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./cmd/containerd-shim-pod-v2") {
+	for _, line := range list(t, "-deps", "-f", `{{.ImportPath}} {{join .Imports " "}}`, shim) {
 		pkg, imports, _ := strings.Cut(line, " ")
 		for _, imp := range strings.Fields(imports) {
 			importers[imp] = append(importers[imp], pkg)

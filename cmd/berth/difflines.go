@@ -62,24 +62,20 @@ func middle(a, b []string) (out []string) {
 
 // hunks leaves out what is far from any change.
 func hunks(marked []string) (out []string) {
-	last := -1 - around // of a changed line
-	shown := -1
-	for i, line := range marked {
-		if line[0] == ' ' {
+	shown := 0 // up to here a decision was made
+	for i := 0; i < len(marked); i++ {
+		near := false
+		for _, line := range marked[max(0, i-around):min(len(marked), i+around+1)] {
+			near = near || line[0] != ' '
+		}
+		if !near {
 			continue
 		}
-		from := max(shown+1, i-around)
-		if last >= 0 && from <= last+1+around {
-			from = shown + 1
+		if i > shown {
+			out = append(out, fmt.Sprintf("@@ line %d @@", i+1))
 		}
-		if from > shown+1 {
-			out = append(out, fmt.Sprintf("@@ line %d @@", from+1))
-		}
-		out = append(out, marked[from:i+1]...)
-		last, shown = i, i
-	}
-	if last >= 0 {
-		out = append(out, marked[shown+1:min(len(marked), last+1+around)]...)
+		out = append(out, marked[i])
+		shown = i + 1
 	}
 	return out
 }
