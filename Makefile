@@ -23,7 +23,7 @@ export PATH := $(CURDIR)/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build test test-long unit lint fuzz bench budget integration conformance compat test-v2 generate check demo install clean
+.PHONY: help setup build test test-long unit lint fuzz bench budget oracle integration conformance compat test-v2 generate check demo install clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ build: ## Build the shims and tools into bin/
 unit: setup ## Run the unit tests with the race detector (root)
 	BERTH_RUNC=$(CURDIR)/.tools/bin/runc go test -race -count=1 ./...
 
-test: setup build lint unit conformance integration budget ## Run everything that must pass (root; what CI runs)
+test: setup build lint unit oracle conformance integration budget ## Run everything that must pass (root; what CI runs)
 
 test-long: test fuzz ## Run test, then the fuzzers, then all tests several times over
 	go test -race -count=5 ./...
@@ -69,6 +69,9 @@ conformance: setup build ## Run the shim test suites against this shim and conta
 compat: setup build ## Run one shim under containerd 1.7 to 2.4, and upgrade across them (root; first time 25 minutes)
 	scripts/compat/build
 	$(GOTEST_E2E) -timeout 20m ./compat/...
+
+oracle: setup ## Compare what is injected with NVIDIA's own library, on fake machines (root; docs/gpu-parity.md)
+	go -C test/oracle test -count=1 ./...
 
 test-v2: setup build ## Run the tests on cgroup v2, in an emulated machine (root; Debian's kernel and QEMU)
 	@scripts/v2/run

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -130,13 +131,21 @@ func (c GPU) validate() error {
 		}
 	}
 	if c.Helper != "" && !filepath.IsAbs(c.Helper) {
-		return fmt.Errorf("helper is %q: it must be an absolute path", c.Helper)
+		return fmt.Errorf("helper is %q: it must be an absolute path, or empty", c.Helper)
+	}
+	if c.Kmsg != "" && !filepath.IsAbs(c.Kmsg) {
+		return fmt.Errorf("kmsg is %q: it must be an absolute path, or empty", c.Kmsg)
 	}
 	for _, s := range c.Sockets {
 		switch s {
 		case "persistenced", "fabricmanager", "mps":
 		default:
 			return fmt.Errorf("socket %.64q is not known; known are persistenced, fabricmanager, mps", s)
+		}
+	}
+	for _, name := range slices.Concat(c.EnvPlain, c.EnvKubernetes) {
+		if name == "" || strings.TrimLeft(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+			return fmt.Errorf("%.64q does not name an environment variable: letters, digits and _ do", name)
 		}
 	}
 	return nil

@@ -25,17 +25,12 @@ type cdiHookCall struct {
 // parseCDIHook returns false for a hook that is not NVIDIA's, or that wants
 // something which is not understood: such a one stays in the spec.
 func parseCDIHook(h specs.Hook) (cdiHookCall, bool) {
-	args := h.Args
-	switch path.Base(h.Path) {
-	case "nvidia-cdi-hook":
-		args = rest(args, 1)
-	case "nvidia-ctk", "nvidia-container-toolkit":
-		if len(args) < 2 || args[1] != "hook" {
-			return cdiHookCall{}, false
-		}
-		args = rest(args, 2)
-	default:
+	if !isCDIHook(h) {
 		return cdiHookCall{}, false
+	}
+	args := rest(h.Args, 1)
+	if path.Base(h.Path) == cdiTool {
+		args = rest(args, 1)
 	}
 	if len(args) == 0 {
 		return cdiHookCall{}, false
@@ -86,13 +81,15 @@ func (c *cdiHookCall) understand(flags []cdiFlag) bool {
 		case "enable-cuda-compat host-driver-version":
 			c.compat = f.value
 		case "enable-cuda-compat host-cuda-version":
+		case "update-application-profile container-spec":
+		case "apply-cuda-memory-limits driver-root", "apply-cuda-memory-limits gpu-id":
 		case "chmod mode", "chmod path":
 		default:
 			return false
 		}
 	}
 	switch c.name {
-	case "create-symlinks", "update-ldcache", "enable-cuda-compat":
+	case "create-symlinks", "update-ldcache", "enable-cuda-compat", "update-application-profile", "apply-cuda-memory-limits":
 		return true
 	case "chmod":
 		// It gives directories below /dev the mode that runc makes them with.
@@ -107,20 +104,59 @@ func (c *cdiHookCall) understand(flags []cdiFlag) bool {
 	return false
 }
 
+// limits is true for an entry that sets a limit: NVML alone can, so that it is
+// left to the host's program. Without these variables that does nothing.
+func (c cdiHookCall) limits(spec *specs.Spec) bool {
+	return c.name == "apply-cuda-memory-limits" && (hasEnv(spec, "NVIDIA_GPU_MEMORY_LIMIT") || hasEnv(spec, "NVIDIA_GPU_MEMORY_REQUEST"))
+}
+
 // hookLists are all lists in which an entry may be.
 func hookLists(h *specs.Hooks) []*[]specs.Hook {
 	if h == nil {
 		return nil
 	}
-	return []*[]specs.Hook{&h.Prestart, &h.CreateRuntime, &h.CreateContainer, &h.StartContainer, &h.Poststart, &h.Poststop} //nolint:staticcheck // Prestart is deprecated, and still used
+	//lint:ignore SA1019 Prestart is deprecated, and still used.
+	return []*[]specs.Hook{&h.Prestart, &h.CreateRuntime, &h.CreateContainer, &h.StartContainer, &h.Poststart, &h.Poststop}
 }
 
-// edited plans the rest of an injection that containerd has begun by CDI.
-func (p *Plan) edited(spec *specs.Spec) error {
+// edited finds out which devices of this host containerd has put into the spec
+// by CDI. The container holds them like any other, and does not get one that is
+// barred.
+func (p *Planner) edited(plan *Plan, spec *specs.Spec) error {
+	inv, err := Discover(p.Roots)
+	if err != nil || spec.Linux == nil {
+		return nil // what the nodes are for is not known
+	}
+	given := func(n Node) bool {
+		return slices.ContainsFunc(spec.Linux.Devices, func(d specs.LinuxDevice) bool { return d.Path == n.Path })
+	}
+	for _, d := range inv.Devices {
+		if !given(Node{Path: fmt.Sprintf("/dev/nvidia%d", d.Minor)}) {
+			continue
+		}
+		if err := p.notBarred(d); err != nil {
+			return err
+		}
+		before := len(plan.Devices)
+		for _, in := range d.MIG {
+			nodes, err := inv.InstanceNodes(d, in)
+			if err == nil && !slices.ContainsFunc(nodes, func(n Node) bool { return !given(n) }) {
+				plan.Devices = append(plan.Devices, Selected{Device: d, Instance: &in})
+			}
+		}
+		if len(plan.Devices) == before {
+			plan.Devices = append(plan.Devices, Selected{Device: d})
+		}
+	}
+	return nil
+}
+
+// carryOut plans the rest of an injection that containerd has begun by CDI.
+func (p *Plan) carryOut(spec *specs.Spec) error {
 	for _, list := range hookLists(spec.Hooks) {
 		for _, h := range *list {
 			c, ok := parseCDIHook(h)
-			if !ok {
+			if !ok || c.limits(spec) {
 				continue
 			}
 			p.cdi = append(p.cdi, c)
@@ -136,6 +172,9 @@ func (p *Plan) edited(spec *specs.Spec) error {
 			if c.compat != "" {
 				p.loader.driver = c.compat
 			}
+			if c.name == "update-application-profile" {
+				p.showNodes(spec)
+			}
 		}
 	}
 	p.loader.hidden = covered(spec, "/etc/ld.so.cache") || covered(spec, "/etc/ld.so.conf.d")
@@ -145,7 +184,7 @@ func (p *Plan) edited(spec *specs.Spec) error {
 // dropCDIHooks removes the entries that are carried out here.
 func dropCDIHooks(spec *specs.Spec) {
 	for _, list := range hookLists(spec.Hooks) {
-		*list = slices.DeleteFunc(*list, func(h specs.Hook) bool { _, ok := parseCDIHook(h); return ok })
+		*list = slices.DeleteFunc(*list, func(h specs.Hook) bool { c, ok := parseCDIHook(h); return ok && !c.limits(spec) })
 		if len(*list) == 0 {
 			*list = nil
 		}

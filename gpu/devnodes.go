@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"strconv"
 	"strings"
 
@@ -57,9 +56,9 @@ func (inv *Inventory) DeviceNodes(d Device, c Capability) ([]Node, []Link, error
 		if !card && !render || err != nil {
 			continue
 		}
-		major, minor, err := parseDev(b)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s/%s/dev: %w", dir, e.Name(), err)
+		major, minor, ok := parseDev(b)
+		if !ok {
+			return nil, nil, fmt.Errorf("%s/%s/dev holds no device number: %w", dir, e.Name(), errdefs.ErrFailedPrecondition)
 		}
 		want = append(want, Node{Path: "/dev/dri/" + e.Name(), Major: major, Minor: minor})
 		name := "/dev/dri/by-path/pci-" + d.BusID + "-card"
@@ -104,110 +103,16 @@ func (inv *Inventory) CapNode(name string) (Node, error) {
 		return Node{}, fmt.Errorf("read a capability: %w", err)
 	}
 	major, known := inv.majors["nvidia-caps"]
-	minor, ok := numberField(b, "DeviceFileMinor")
-	if !known || !ok || minor >= 1<<20 {
+	minor := number(b, "DeviceFileMinor")
+	if !known || minor < 0 {
 		return Node{}, fmt.Errorf("%s and %s name no device of a capability: %w", file, inv.roots.proc("devices"), errdefs.ErrFailedPrecondition)
 	}
 	n, err := inv.node("/dev/nvidia-caps/nvidia-cap"+strconv.Itoa(minor), major, uint32(minor))
-	if mode, ok := numberField(b, "DeviceFileMode"); ok && n.Host == "" {
+	if mode := number(b, "DeviceFileMode"); mode >= 0 && n.Host == "" {
 		// nvidia-modprobe makes these root's, with the mode of their file.
 		n.Mode, n.UID, n.GID = fs.FileMode(mode)&0o777, 0, 0
 	}
 	return n, err
-}
-
-// IMEXNodes are the nodes of the channels, all that the host has if there are
-// no numbers. The administrator grants a channel by making its node, so that
-// one without is an error.
-func (inv *Inventory) IMEXNodes(channels []int) ([]Node, error) {
-	const dir = "nvidia-caps-imex-channels"
-	var names []string
-	for _, c := range channels {
-		names = append(names, "channel"+strconv.Itoa(c))
-	}
-	if names == nil {
-		if names = inv.list(dir, "channel*"); names == nil {
-			return nil, missing("IMEX channels", dir+"/channel0")
-		}
-	}
-	var nodes []Node
-	for _, name := range names {
-		n, err := inv.roots.Node("/dev/" + dir + "/" + name)
-		if err != nil {
-			return nil, err
-		}
-		c, _ := numbered(name, "channel")
-		if err := n.check(inv.majors[dir], uint32(c)); err != nil {
-			return nil, err
-		}
-		nodes = append(nodes, n)
-	}
-	return nodes, nil
-}
-
-// Extra is a use of devices beside the GPUs.
-type Extra string
-
-// The extras, as the variables NVIDIA_GDS and so on ask for them.
-const (
-	GDS      Extra = "GPUDirect Storage"
-	MOFED    Extra = "InfiniBand"
-	GDRCopy  Extra = "GDRCopy"
-	NVSwitch Extra = "NVSwitch"
-)
-
-// ExtraNodes are the nodes of an extra. A host that has none is an error that
-// says what to load.
-func (inv *Inventory) ExtraNodes(e Extra) ([]Node, error) {
-	dir, pattern, driver, first := "", "", "", ""
-	switch e {
-	case GDS:
-		pattern, driver, first = "nvidia-fs*", "nvidia-fs", "nvidia-fs0"
-	case MOFED:
-		dir, pattern, first = "infiniband", "uverbs*", "infiniband/uverbs0"
-	case GDRCopy:
-		pattern, driver, first = "gdrdrv", "gdrdrv", "gdrdrv"
-	case NVSwitch:
-		pattern, driver, first = "nvidia-nvswitch*", "nvidia-nvswitch", "nvidia-nvswitch0"
-	default:
-		return nil, fmt.Errorf("devices for %.64q are not known: %w", e, errdefs.ErrInvalidArgument)
-	}
-	names := inv.list(dir, pattern)
-	if names == nil {
-		return nil, missing(string(e), first)
-	}
-	if e == MOFED {
-		names = append(names, inv.list(dir, "rdma_cm")...)
-	}
-	var nodes []Node
-	for _, name := range names {
-		n, err := inv.roots.Node(path.Join("/dev", dir, name))
-		if err != nil {
-			return nil, err
-		}
-		if major, ok := inv.majors[driver]; ok {
-			if err := n.check(major, n.Minor); err != nil {
-				return nil, err
-			}
-		}
-		nodes = append(nodes, n)
-	}
-	return nodes, nil
-}
-
-// list names what in a directory below /dev matches, sorted.
-func (inv *Inventory) list(dir, pattern string) (names []string) {
-	entries, _ := os.ReadDir(inv.roots.dev(dir))
-	for _, e := range entries {
-		if ok, _ := path.Match(pattern, e.Name()); ok {
-			names = append(names, e.Name())
-		}
-	}
-	return names
-}
-
-func missing(what, name string) error {
-	return fmt.Errorf("%s was asked for, but the host has no /dev/%s: %s: %w", what, name, nodeAdvice(name), errdefs.ErrFailedPrecondition)
 }
 
 // find looks up nodes that must have certain numbers.
@@ -242,12 +147,10 @@ func (inv *Inventory) node(path string, major, minor uint32) (Node, error) {
 // made (NVreg_DeviceFileMode and so on).
 func (inv *Inventory) unmade(n Node) Node {
 	b, _ := readProc(inv.roots.proc("driver/nvidia/params"))
-	if mode, ok := numberField(b, "DeviceFileMode"); ok {
+	if mode := number(b, "DeviceFileMode"); mode >= 0 {
 		n.Mode = fs.FileMode(mode) & 0o777
 	}
-	uid, _ := numberField(b, "DeviceFileUID")
-	gid, _ := numberField(b, "DeviceFileGID")
-	n.UID, n.GID = uint32(uid), uint32(gid)
+	n.UID, n.GID = uint32(max(0, number(b, "DeviceFileUID"))), uint32(max(0, number(b, "DeviceFileGID")))
 	return n
 }
 
@@ -259,12 +162,4 @@ func (n Node) check(major, minor uint32) error {
 	}
 	return fmt.Errorf("device node %s is %d:%d, but the driver's device is %d:%d: the node is stale; remove it; then %s: %w",
 		n.Host, n.Major, n.Minor, major, minor, nodeAdvice(strings.TrimPrefix(n.Path, "/dev/")), errdefs.ErrFailedPrecondition)
-}
-
-// parseDev reads "226:1", as sysfs has a device's number.
-func parseDev(b []byte) (major, minor uint32, err error) {
-	ma, mi, _ := strings.Cut(strings.TrimSpace(string(b)), ":")
-	x, err := strconv.ParseUint(ma, 10, 12)
-	y, err2 := strconv.ParseUint(mi, 10, 20)
-	return uint32(x), uint32(y), errors.Join(err, err2)
 }

@@ -16,7 +16,13 @@ func machine(t testing.TB, cfg fakedriver.Config) (*fakedriver.Driver, Roots) {
 	if os.Geteuid() != 0 {
 		t.Skip("missing capability: root, to make device nodes")
 	}
-	d, err := fakedriver.Build(filepath.Join(t.TempDir(), "driver"), cfg)
+	// A machine is hundreds of small files: a tmpfs makes it many times faster.
+	dir, err := os.MkdirTemp("/dev/shm", "berth-gpu-")
+	if err != nil {
+		dir = t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	d, err := fakedriver.Build(filepath.Join(dir, "driver"), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const socketType = fs.ModeSocket
-
 // driverRoot resolves paths as programs below the driver root do: the root of
 // a driver container has absolute symlinks that mean itself.
 type driverRoot struct {
@@ -40,7 +38,11 @@ func (r driverRoot) close() { _ = r.dir.Close() }
 // ends, and with what kind of file.
 func (r driverRoot) resolve(path string) (string, fs.FileMode, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(int(r.dir.Fd()), path, &how)
+	fd, err := -1, error(unix.EAGAIN)
+	// The kernel gives up on ".." when anything is renamed meanwhile.
+	for tries := 0; tries < 64 && (err == unix.EAGAIN || err == unix.EINTR); tries++ {
+		fd, err = unix.Openat2(int(r.dir.Fd()), path, &how)
+	}
 	if err != nil {
 		return "", 0, &fs.PathError{Op: "open", Path: r.path + path, Err: err}
 	}

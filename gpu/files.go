@@ -2,7 +2,12 @@
 
 package gpu
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"io/fs"
+
+	"berth/gpu/loader"
+)
 
 // Kind says where a file goes.
 type Kind string
@@ -20,31 +25,31 @@ const (
 // File is one file of the driver.
 type File struct {
 	// Host is the file on the host, with no symlink on the way.
-	Host string `json:"host"`
+	Host string
 	// Path is the file in the container. A relative one, which libraries and
 	// most modules have, is below the directory that libraries go to.
-	Path       string     `json:"path"`
-	Kind       Kind       `json:"kind"`
-	Capability Capability `json:"capability"` // any of which needs it
-	Soname     string     `json:"soname,omitempty"`
+	Path       string
+	Kind       Kind
+	Capability Capability // any of which needs it
+	Soname     string     // of libraries, never empty
+	ABI        loader.ABI // of libraries
 }
 
 // Link is a symlink that programs expect, with Path as in File. Links to a
 // library's soname are among them.
 type Link struct {
-	Path       string     `json:"path"`
-	Target     string     `json:"target"`
-	Kind       Kind       `json:"kind"`
-	Capability Capability `json:"capability"`
+	Path, Target string
+	Kind         Kind
+	Capability   Capability
 }
 
 // Files are the driver's on this host.
 type Files struct {
-	Version string `json:"version"`
-	Files   []File `json:"files"`
-	Links   []Link `json:"links"`
+	Version string
+	Files   []File
+	Links   []Link
 	// NVML is what StoreNVML has kept, if anything.
-	NVML json.RawMessage `json:"nvml,omitempty"`
+	NVML json.RawMessage
 
 	cache fileCache
 }
@@ -55,10 +60,10 @@ func (f File) For(c Capability) bool { return wanted(f.Kind, f.Capability, c) }
 // For tells whether a container of these capabilities gets the link.
 func (l Link) For(c Capability) bool { return wanted(l.Kind, l.Capability, c) }
 
-// wanted has Compat32 double the libraries of the others: by itself it is no
-// use of the driver.
+// wanted has Compat32 double the libraries of the others: nothing has it as a
+// use of its own.
 func wanted(k Kind, has, c Capability) bool {
-	return has&c&^Compat32 != 0 && (k != Library32 || c&Compat32 != 0)
+	return has&c != 0 && (k != Library32 || c&Compat32 != 0)
 }
 
 // Socket is what a daemon of the driver listens on.
@@ -70,26 +75,27 @@ type Socket struct {
 
 // Sockets lists those that are there now.
 func Sockets(r Roots) []Socket {
-	var found []Socket
 	root, err := openRoot(r.Driver)
 	if err != nil {
 		return nil
 	}
 	defer root.close()
+	var found []Socket
 	for _, s := range []Socket{
 		{Name: "persistenced", Path: "/run/nvidia-persistenced/socket"},
-		{Name: "persistenced", Path: "/var/run/nvidia-persistenced/socket"},
 		{Name: "fabricmanager", Path: "/run/nvidia-fabricmanager/socket"},
-		{Name: "fabricmanager", Path: "/var/run/nvidia-fabricmanager/socket"},
 		{Name: "mps", Path: "/tmp/nvidia-mps"},
 	} {
-		at, kind, err := root.resolve(s.Path)
-		if err != nil || len(found) > 0 && found[len(found)-1].Name == s.Name {
-			continue
+		kind, paths := fs.ModeSocket, []string{s.Path, "/var" + s.Path} // where /var/run is no link
+		if s.Name == "mps" {
+			kind, paths = fs.ModeDir, paths[:1]
 		}
-		if s.Name == "mps" && kind.IsDir() || s.Name != "mps" && kind.Type() == socketType {
-			s.Host = at
-			found = append(found, s)
+		for _, from := range paths {
+			if at, mode, err := root.resolve(from); err == nil && mode.Type() == kind {
+				s.Host = at
+				found = append(found, s)
+				break
+			}
 		}
 	}
 	return found

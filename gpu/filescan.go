@@ -99,9 +99,9 @@ func (s *scan) programs() {
 		if at, mode, err := s.root.resolve(dir); err == nil && mode.IsDir() {
 			s.watch(at)
 		}
-		for _, name := range programs() {
+		for _, p := range programs() {
 			// Images search /usr/bin, whatever the host has in its PATH.
-			s.add(path.Join(dir, name), name, File{Path: "/usr/bin/" + name, Kind: Binary, Capability: programUse(name)})
+			s.add(path.Join(dir, p.name), p.name, File{Path: "/usr/bin/" + p.name, Kind: Binary, Capability: p.capability})
 		}
 	}
 }
@@ -126,8 +126,9 @@ func (s *scan) configs() {
 	}
 }
 
-// firmware takes the GSP's, from where the kernel takes it (firmware_class,
-// fw_path). Every container has it, for NVML reads it too.
+// firmware takes the GSP's and, since driver 615, its microcode, from where the
+// kernel takes it (firmware_class, fw_path). Every container has it, for NVML
+// reads it too.
 func (s *scan) firmware() {
 	parameter, _ := readProc(s.roots.sys("module/firmware_class/parameters/path"))
 	release, _ := readProc(s.roots.proc("sys/kernel/osrelease"))
@@ -139,7 +140,7 @@ func (s *scan) firmware() {
 	} {
 		dir = path.Join(dir, "nvidia", s.out.Version)
 		for _, e := range s.list(dir) {
-			if ok, _ := path.Match("gsp*.bin", e.Name()); ok {
+			if name := e.Name(); path.Ext(name) == ".bin" && (strings.HasPrefix(name, "gsp") || strings.HasPrefix(name, "ucodes")) {
 				s.add(path.Join(dir, e.Name()), "nvidia/"+e.Name(), File{
 					Path: path.Join(usual, "nvidia", s.out.Version, e.Name()), Kind: Firmware, Capability: AllCapabilities &^ Compat32,
 				})

@@ -50,20 +50,18 @@ func linkedAlways(stem string) bool {
 	return stem == "libcuda" || stem == "libnvidia-opticalflow" || stem == "libnvidia-vulkan-producer"
 }
 
-// programUse is what the driver's programs are for, by name.
-func programUse(name string) Capability {
-	switch name {
-	case "nvidia-xconfig":
-		return Graphics | Display
-	case "nvidia-cuda-mps-control", "nvidia-cuda-mps-server", "nvidia-imex", "nvidia-imex-ctl":
-		return Compute
-	}
-	return Utility
+// program is one of the driver's.
+type program struct {
+	name       string
+	capability Capability
 }
 
-func programs() []string {
-	return []string{"nvidia-smi", "nvidia-debugdump", "nvidia-persistenced", "nv-fabricmanager", "nvidia-cuda-mps-control",
-		"nvidia-cuda-mps-server", "nvidia-imex", "nvidia-imex-ctl", "nvidia-xconfig"}
+func programs() []program {
+	return []program{
+		{"nvidia-smi", Utility}, {"nvidia-debugdump", Utility}, {"nvidia-persistenced", Utility}, {"nv-fabricmanager", Utility},
+		{"nvidia-cuda-mps-control", Compute}, {"nvidia-cuda-mps-server", Compute},
+		{"nvidia-imex", Compute}, {"nvidia-imex-ctl", Compute}, {"nvidia-xconfig", Graphics | Display},
+	}
 }
 
 func programDirs() []string {

@@ -4,6 +4,10 @@ package gpu
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -11,6 +15,10 @@ import (
 
 	"berth/hooks"
 )
+
+// BeforeFile is where a bundle has its config.json as it was before the
+// injection, for `berth gpu explain --diff`.
+const BeforeFile = "config.before-gpu.json"
 
 // Hook injects GPUs into the containers that ask for them.
 type Hook struct {
@@ -56,10 +64,14 @@ func (h *Hook) Create(ctx context.Context, s *hooks.Spec) error {
 	claim := &Claim{
 		Namespace: h.Namespace, ID: s.ID(), Bundle: s.Bundle(), Created: time.Now(),
 		Source: plan.Request.Source, Asked: plan.Request.Asked,
-		Devices: plan.holdings(), Entries: plan.Entries(),
+		Devices: plan.Holdings(), Entries: plan.Entries(),
+	}
+	before := filepath.Join(s.Bundle(), BeforeFile)
+	if err := os.WriteFile(before, s.Config(), 0o600); err != nil {
+		return fmt.Errorf("keep the spec as it was: %w", err)
 	}
 	if err := h.Roots.writeClaim(claim); err != nil {
-		return err
+		return errors.Join(err, os.Remove(before))
 	}
 	h.hold(claim)
 	s.AfterMount(h, func(_ context.Context, rootfs string) error {

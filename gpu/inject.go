@@ -4,6 +4,7 @@ package gpu
 
 import (
 	"fmt"
+	"path"
 	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -11,7 +12,7 @@ import (
 
 // inject plans what a container gets of the surveyed host.
 func (s *survey) inject(plan *Plan, spec *specs.Spec, p *Planner) error {
-	if err := s.injectNodes(plan); err != nil {
+	if err := s.injectNodes(plan, userNamespace(spec)); err != nil {
 		return err
 	}
 	base := libraryBase(spec)
@@ -24,12 +25,21 @@ func (s *survey) inject(plan *Plan, spec *specs.Spec, p *Planner) error {
 		dest := place(f.Path, f.Kind, base)
 		plan.file(f.Host, dest, reason)
 		if f.Soname != "" {
-			if err := plan.loader.add(dest, f.Host); err != nil {
-				return err
-			}
+			plan.loader.add(path.Dir(dest), f.Soname, f.ABI)
 		}
 	}
 	s.injectLinks(plan, spec, base, caps)
+	if caps&(Graphics|Display) != 0 && !covered(spec, profilePath) {
+		for _, d := range s.selected {
+			plan.show(d.Device.Minor)
+		}
+	}
+	if caps&Compute != 0 {
+		plan.env = append(plan.env, planned[string]{"NVIDIA_CTK_LIBCUDA_DIR=" + base + "/lib64", "programs look there for libcuda, as NVIDIA's toolkit has them do"})
+	}
+	if plan.Request.GDS {
+		s.injectStorage(plan)
+	}
 	for _, socket := range Sockets(s.roots) {
 		if !slices.Contains(p.Sockets, socket.Name) {
 			continue
@@ -47,4 +57,19 @@ func (s *survey) inject(plan *Plan, spec *specs.Spec, p *Planner) error {
 	// is to find nothing left to do.
 	plan.env = append(plan.env, planned[string]{"NVIDIA_VISIBLE_DEVICES=void", "all of it is injected already"})
 	return nil
+}
+
+// injectStorage adds what GPUDirect Storage reads beside its devices: of which
+// driver a block device is, and its own configuration.
+func (s *survey) injectStorage(plan *Plan) {
+	root, err := openRoot(s.roots.Driver)
+	if err != nil {
+		return
+	}
+	defer root.close()
+	for _, p := range [...]string{"/run/udev", "/etc/cufile.json"} {
+		if at, _, err := root.resolve(p); err == nil {
+			plan.file(at, p, string(GDS))
+		}
+	}
 }

@@ -9,15 +9,25 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// injectNodes plans the device nodes, with the numbers that they have now.
-func (s *survey) injectNodes(plan *Plan) error {
+// injectNodes plans the device nodes, with the numbers that they have now. In
+// a user namespace the runtime cannot make nodes: it binds the host's, which
+// must be there then.
+func (s *survey) injectNodes(plan *Plan, bound bool) error {
 	req, caps := plan.Request, plan.Request.Capabilities
 	add := func(reason string) func([]Node, error) error {
 		return func(nodes []Node, err error) error {
+			if err != nil {
+				return err
+			}
 			for _, n := range nodes {
+				if bound && n.Host == "" {
+					if n, err = s.roots.Node(n.Path); err != nil {
+						return err
+					}
+				}
 				plan.node(n, reason)
 			}
-			return err
+			return nil
 		}
 	}
 	if len(s.selected) > 0 {
@@ -40,15 +50,16 @@ func (s *survey) injectNodes(plan *Plan) error {
 			plan.link(l.Path, l.Target, "DRM node of GPU "+d.Device.UUID)
 		}
 	}
-	if req.AllIMEX || len(req.IMEX) > 0 {
-		if err := add("NVIDIA_IMEX_CHANNELS")(s.inv.IMEXNodes(req.IMEX)); err != nil {
+	for _, channel := range req.IMEX {
+		n, err := s.inv.IMEXNode(channel)
+		if err := add(string(IMEX))([]Node{n}, err); err != nil {
 			return err
 		}
 	}
 	for _, x := range []struct {
 		wanted bool
 		extra  Extra
-	}{{req.GDS, GDS}, {req.MOFED, MOFED}, {req.GDRCopy, GDRCopy}, {req.NVSwitch, NVSwitch}} {
+	}{{req.AllIMEX, IMEX}, {req.GDS, GDS}, {req.MOFED, MOFED}, {req.GDRCopy, GDRCopy}, {req.NVSwitch, NVSwitch}} {
 		if !x.wanted {
 			continue
 		}

@@ -19,7 +19,7 @@ import (
 // install writes the plan's symlinks, and what the loader needs, into the
 // mounted root file system. Nothing of the container runs yet.
 func (p *Plan) install(s *hooks.Spec, spec *specs.Spec, dir string) ([]Entry, error) {
-	if len(p.links) == 0 && len(p.loader.dirs) == 0 {
+	if len(p.links) == 0 && len(p.loader.dirs) == 0 && p.visible == 0 {
 		return nil, nil
 	}
 	uid, gid := rootIDs(spec)
@@ -55,6 +55,9 @@ func (p *Plan) installIn(dir string, uid, gid int) ([]Entry, error) {
 		if err := root.Symlink(l.what.Target, l.what.Path); err != nil {
 			return nil, err
 		}
+	}
+	if err := p.installProfile(root); err != nil {
+		return nil, err
 	}
 	return p.loader.install(root)
 }

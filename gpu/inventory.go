@@ -29,9 +29,10 @@ type Inventory struct {
 	majors map[string]uint32 // of /proc/devices, by name
 }
 
-// Discover reads the inventory from /proc. It costs tens of microseconds and
-// wakes no GPU that has its UUID known. Without a driver the error is
-// errdefs.ErrNotFound; a driver without a GPU is no error.
+// Discover reads the inventory from /proc. It costs tens of microseconds for
+// each GPU and initialises none; one that power management has suspended is
+// resumed by the driver. Without a driver the error is errdefs.ErrNotFound; a
+// driver without a GPU is no error.
 //
 // The files are those of kernel-open/nvidia/nv-procfs.c and
 // procfs_nvswitch.c in NVIDIA/open-gpu-kernel-modules.
@@ -67,11 +68,12 @@ func readDevices(r Roots) ([]Device, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list the GPUs: %w", err)
 	}
-	devices := []Device{}
+	// Names are "dddd:bb:dd.f" in hexadecimal; only the domain grows.
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int {
+		return cmp.Or(cmp.Compare(len(a.Name()), len(b.Name())), cmp.Compare(a.Name(), b.Name()))
+	})
+	devices, excluded := []Device{}, []Device(nil)
 	for _, e := range entries {
-		if _, ok := parseBusID(e.Name()); !ok {
-			continue
-		}
 		b, err := readProc(r.proc("driver/nvidia/gpus", e.Name(), "information"))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it was unplugged since
@@ -80,31 +82,15 @@ func readDevices(r Roots) ([]Device, error) {
 			return nil, fmt.Errorf("read about a GPU: %w", err)
 		}
 		d := parseInformation(b, e.Name())
-		d.MIG = readInstances(r, d.Minor)
+		if d.Excluded {
+			d.Index = -1
+			excluded = append(excluded, d)
+			continue
+		}
+		d.Index, d.MIG = len(devices), readInstances(r, d.Minor)
 		devices = append(devices, d)
 	}
-	slices.SortFunc(devices, func(a, b Device) int {
-		if a.Excluded != b.Excluded {
-			return cmp.Compare(btoi(a.Excluded), btoi(b.Excluded))
-		}
-		x, _ := parseBusID(a.BusID)
-		y, _ := parseBusID(b.BusID)
-		return cmp.Compare(x, y)
-	})
-	for i := range devices {
-		devices[i].Index = i
-		if devices[i].Excluded {
-			devices[i].Index = -1
-		}
-	}
-	return devices, nil
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+	return append(devices, excluded...), nil
 }
 
 // readInstances lists a GPU's compute instances, by GPU instance and compute

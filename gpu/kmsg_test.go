@@ -116,11 +116,11 @@ func TestKmsgWaitsInThePoller(t *testing.T) {
 
 func TestKmsgEnds(t *testing.T) {
 	path, w := kmsgFIFO(t)
-	k, err := OpenKmsg(path)
+	w.Close()
+	k, err := OpenKmsg(path) // does not wait for a writer
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
 	if err := k.Run(t.Context(), nil); !errors.Is(err, io.EOF) {
 		t.Errorf("without writers: %v", err)
 	}

@@ -3,11 +3,16 @@
 package gpu
 
 import (
-	"debug/elf"
+	"cmp"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"berth/gpu/loader"
 )
 
 // libraries takes those of the directories that the loader's cache names for
@@ -49,7 +54,7 @@ func (s *scan) library(dir, sub, name string, entries []os.DirEntry) {
 		return
 	}
 	use, own := libraryUse(stem)
-	if version != s.out.Version && !own {
+	if version != s.out.Version && !(own && isNumbers(version)) {
 		if isVersion(version) && s.other[stem] == "" {
 			s.other[stem] = version
 		}
@@ -59,27 +64,23 @@ func (s *scan) library(dir, sub, name string, entries []os.DirEntry) {
 	if err != nil || !mode.IsRegular() {
 		return
 	}
-	soname, bits := readSoname(host)
-	f := File{Host: host, Kind: Library, Capability: use, Soname: soname}
-	switch {
-	case bits == 0 || bits == 32 && sub != "":
-		return // of another machine, or a module for 32-bit programs
-	case bits == 32:
-		f.Kind = Library32
-	case sub != "":
-		f.Kind = Module
+	lib, err := readLibrary(host)
+	if err != nil || !runsHere(lib.ABI) || !lib.ABI.Is64() && sub != "" {
+		return // broken, of another machine, or a module of 32-bit programs
 	}
 	base := path.Base(host)
 	if !strings.HasPrefix(base, stem+".so.") {
 		base = name
 	}
-	if f.Soname == "" || strings.Contains(f.Soname, "/") {
-		f.Soname = base
+	f := File{Host: host, Path: sub + base, Kind: Library, Capability: use, Soname: cmp.Or(lib.Soname, base), ABI: lib.ABI}
+	if sub != "" {
+		f.Kind = Module
+	} else if !lib.ABI.Is64() {
+		f.Kind = Library32
 	}
 	if !s.first(string(f.Kind) + " " + sub + f.Soname) {
 		return
 	}
-	f.Path = sub + base
 	s.out.Files = append(s.out.Files, f)
 	if f.Kind != Library32 {
 		s.have[stem] = true
@@ -121,22 +122,51 @@ func (s *scan) xorg(dir string) {
 	}
 }
 
-// interim
-func (s *scan) cached() []string { return nil }
-
-func readSoname(host string) (string, int) {
-	f, err := elf.Open(host)
+// cached are the directories that the loader's cache has libraries of the
+// driver in, through all symlinks: Debian's alternatives are several deep.
+func (s *scan) cached() (dirs []string) {
+	const name = "/etc/ld.so.cache"
+	s.watch(s.roots.driver(name))
+	host, mode, err := s.root.resolve(name)
+	if err != nil || !mode.IsRegular() {
+		return nil
+	}
+	b, err := os.ReadFile(host)
 	if err != nil {
-		return "", 0
+		return nil
 	}
-	defer f.Close()
-	names, _ := f.DynString(elf.DT_SONAME)
-	names = append(names, "")
-	switch f.Machine {
-	case elf.EM_X86_64:
-		return names[0], 64
-	case elf.EM_386:
-		return names[0], 32
+	cache, err := loader.Parse(b)
+	if err != nil {
+		return nil // the loader does not use it either
 	}
-	return "", 0
+	for _, e := range cache.Entries {
+		stem, version, _ := strings.Cut(path.Base(e.Path), ".so.")
+		if _, known := libraryUse(stem); stem != "libcuda" && stem != "libnvidia-ml" && version != s.out.Version && !known {
+			continue
+		}
+		if at, _, err := s.root.resolve(e.Path); err == nil {
+			dirs = append(dirs, s.root.inside(path.Dir(at)))
+		}
+	}
+	return slices.Compact(dirs)
+}
+
+// readLibrary also gets files that are none, and may be a FIFO: those that a
+// client mounts.
+func readLibrary(host string) (loader.Library, error) {
+	f, err := os.OpenFile(host, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return loader.Library{}, err
+	}
+	defer func() { _ = f.Close() }()
+	return loader.ReadLibrary(f)
+}
+
+// runsHere tells the libraries of this machine's programs from those that are
+// on it for an emulator.
+func runsHere(a loader.ABI) bool {
+	if runtime.GOARCH == "arm64" {
+		return a == loader.AArch64 || a == loader.ARMHF
+	}
+	return a == loader.X8664 || a == loader.I386
 }

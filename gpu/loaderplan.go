@@ -3,8 +3,6 @@
 package gpu
 
 import (
-	"fmt"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -29,27 +27,13 @@ type loaderPlan struct {
 	hidden bool
 }
 
-// add has the loader find a library: the file dest in the container, host on
-// the host, from which its ABI is read.
-func (l *loaderPlan) add(dest, host string) error {
-	f, err := os.Open(host)
-	if err != nil {
-		return fmt.Errorf("read a library of the driver: %w", err)
+// add has the loader find a library in a directory of the container, where
+// there is a link by its soname.
+func (l *loaderPlan) add(dir, soname string, abi loader.ABI) {
+	l.libraries = append(l.libraries, loader.Library{Soname: soname, Path: path.Join(dir, soname), ABI: abi})
+	if d := (loader.Dir{Path: dir, ABI: abi}); !slices.Contains(l.dirs, d) {
+		l.dirs = append(l.dirs, d)
 	}
-	defer func() { _ = f.Close() }()
-	lib, err := loader.ReadLibrary(f)
-	if err != nil {
-		return fmt.Errorf("%s: %w", host, err)
-	}
-	if lib.Soname == "" {
-		return nil // found by its path alone
-	}
-	lib.Path = path.Join(path.Dir(dest), lib.Soname)
-	l.libraries = append(l.libraries, lib)
-	if dir := (loader.Dir{Path: path.Dir(dest), ABI: lib.ABI}); !slices.Contains(l.dirs, dir) {
-		l.dirs = append(l.dirs, dir)
-	}
-	return nil
 }
 
 // folder has the loader find the libraries that a CDI spec mounts into a
@@ -60,12 +44,13 @@ func (p *Plan) folder(spec *specs.Spec, dir string) {
 		if path.Dir(dest) != path.Clean(dir) || !strings.Contains(path.Base(dest), ".so") {
 			continue
 		}
-		before := len(p.loader.libraries)
-		if p.loader.add(dest, m.Source) != nil || len(p.loader.libraries) == before {
+		lib, err := readLibrary(m.Source)
+		if err != nil || lib.Soname == "" {
 			continue // what is no library needs no loader
 		}
-		if name := p.loader.libraries[before].Path; name != dest {
-			p.link(name, path.Base(dest), "update-ldcache of the CDI spec")
+		p.loader.add(path.Dir(dest), lib.Soname, lib.ABI)
+		if path.Base(dest) != lib.Soname {
+			p.link(path.Join(path.Dir(dest), lib.Soname), path.Base(dest), "update-ldcache of the CDI spec")
 		}
 	}
 }

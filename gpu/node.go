@@ -50,29 +50,22 @@ func (r Roots) Node(path string) (Node, error) {
 
 // nodeAdvice says how a node below /dev comes to be (nvidia-modprobe(1)).
 func nodeAdvice(name string) string {
-	switch prefix, _, _ := strings.Cut(name, "/"); {
-	case strings.HasPrefix(name, "nvidia-uvm"):
-		return "load its module with `modprobe nvidia_uvm` and make it with `nvidia-modprobe -u -c 0`"
-	case name == "nvidia-modeset":
-		return "load its module and make it with `nvidia-modprobe -m`"
-	case prefix == "nvidia-caps":
-		return "make it with `nvidia-modprobe -f` and the capability's file below /proc/driver/nvidia/capabilities"
-	case prefix == "nvidia-caps-imex-channels":
-		return "the administrator makes it with `mknod`, major as in /proc/devices and the channel's number as minor"
-	case strings.HasPrefix(name, "nvidia-nvswitch"):
-		return "start the fabric manager, or make it with `nvidia-modprobe -s -c` and its number"
-	case strings.HasPrefix(name, "nvidia-fs"):
-		return "load GPUDirect Storage with `modprobe nvidia_fs`"
-	case name == "nvidiactl":
-		return "make it with `nvidia-modprobe -c 255`"
-	case strings.HasPrefix(name, "nvidia"):
-		return "make it with `nvidia-modprobe -c " + strings.TrimPrefix(name, "nvidia") + "`"
-	case name == "gdrdrv":
-		return "load GDRCopy with `modprobe gdrdrv` and make the node with its service"
-	case prefix == "infiniband":
-		return "load its module with `modprobe ib_uverbs rdma_ucm`"
-	case prefix == "dri":
-		return "load its module with `modprobe nvidia_drm`"
+	for _, a := range []struct{ prefix, advice string }{
+		{"nvidia-uvm", "load its module with `modprobe nvidia_uvm` and make it with `nvidia-modprobe -u -c 0`"},
+		{"nvidia-modeset", "load its module and make it with `nvidia-modprobe -m`"},
+		{imexDir, "the administrator makes it with `mknod`, major as in /proc/devices and the channel's number as minor"},
+		{"nvidia-caps", "make it with `nvidia-modprobe -f` and the capability's file below /proc/driver/nvidia/capabilities"},
+		{"nvidia-nvswitch", "start the fabric manager, or make it with `nvidia-modprobe -s -c` and its number"},
+		{"nvidia-fs", "load GPUDirect Storage with `modprobe nvidia_fs`"},
+		{"nvidiactl", "make it with `nvidia-modprobe -c 255`"},
+		{"nvidia", "make it with `nvidia-modprobe -c " + strings.TrimPrefix(name, "nvidia") + "`"},
+		{"gdrdrv", "load GDRCopy with `modprobe gdrdrv` and make the node with its service"},
+		{"infiniband", "load its modules with `modprobe -a ib_uverbs rdma_ucm`"},
+		{"dri", "load its module with `modprobe nvidia_drm`"},
+	} {
+		if strings.HasPrefix(name, a.prefix) {
+			return a.advice
+		}
 	}
 	return "load the module that it belongs to"
 }

@@ -24,6 +24,8 @@ type Plan struct {
 	loader loaderPlan
 	drop   []planned[int] // indexes in spec.Mounts
 	cdi    []cdiHookCall  // entries of the spec's hooks that are carried out here
+	// visible has a bit for each minor of a GPU that EGL is to look for.
+	visible uint64
 }
 
 type planned[T any] struct {
@@ -33,7 +35,7 @@ type planned[T any] struct {
 
 // Entry is one line of a plan.
 type Entry struct {
-	Kind   string `json:"kind"` // device, mount, link, env, loader, hook
+	Kind   string `json:"kind"` // device, mount, link, file, env, loader, hook
 	Path   string `json:"path"` // in the container
 	From   string `json:"from,omitempty"`
 	Reason string `json:"reason"`
@@ -59,6 +61,9 @@ func (p *Plan) Entries() []Entry {
 	}
 	for _, l := range p.links {
 		out = append(out, Entry{"link", l.what.Path, l.what.Target, l.reason})
+	}
+	if p.visible != 0 {
+		out = append(out, Entry{"file", profilePath, "", "EGL and Vulkan are to look for the container's GPUs alone"})
 	}
 	for _, dir := range p.loader.dirs {
 		out = append(out, Entry{"loader", dir.Path, "", "the loader's cache of the container gets its libraries"})
@@ -115,8 +120,8 @@ func (p *Plan) link(path, target, reason string) {
 	p.links = append(p.links, planned[Link]{Link{Path: path, Target: target}, reason})
 }
 
-// holdings are the devices as a claim has them.
-func (p *Plan) holdings() []Holding {
+// Holdings are the devices as a claim has them.
+func (p *Plan) Holdings() []Holding {
 	var out []Holding
 	for _, d := range p.Devices {
 		out = append(out, Holding{UUID: d.Device.UUID, BusID: d.Device.BusID, Index: d.Device.Index, MIG: d.Instance})

@@ -43,7 +43,10 @@ func (p *Planner) Plan(ctx context.Context, spec *specs.Spec) (*Plan, error) {
 		plan.drop = append(plan.drop, planned[int]{i, "it asked for a device"})
 	}
 	if req.Edited {
-		return plan, plan.edited(spec)
+		if err := p.edited(plan, spec); err != nil {
+			return nil, err
+		}
+		return plan, plan.carryOut(spec)
 	}
 	host, err := p.survey(ctx, req)
 	if err != nil {
@@ -96,27 +99,33 @@ func (p *Planner) survey(ctx context.Context, req *Request) (*survey, error) {
 	return s, p.fabric(inv, req)
 }
 
-// ask completes an inventory with what NVML knows: UUIDs, and which MIG device
-// is which.
+// ask completes an inventory with what NVML knows.
 func (p *Planner) ask(ctx context.Context, inv *Inventory) error {
 	list, err := p.list(ctx)
 	if err != nil {
 		return err
 	}
+	merge(inv, list)
+	return nil
+}
+
+// merge completes an inventory: UUIDs, and which MIG device is which.
+func merge(inv *Inventory, list *nvml.List) {
 	for i := range inv.Devices {
 		d := &inv.Devices[i]
 		for _, known := range list.Devices {
 			if known.BusID != d.BusID {
 				continue
 			}
-			d.UUID = known.UUID
+			if known.UUID != "" {
+				d.UUID = known.UUID
+			}
 			d.MIG = d.MIG[:0:0]
 			for _, m := range known.MIG {
 				d.MIG = append(d.MIG, Instance{Index: m.Index, UUID: m.UUID, GI: m.GI, CI: m.CI})
 			}
 		}
 	}
-	return nil
 }
 
 func (p *Planner) list(ctx context.Context) (*nvml.List, error) {

@@ -38,16 +38,17 @@ func parseModuleVersion(b []byte) string {
 // isVersion tells whether s is a driver's version, as in 570.124.06. It goes
 // into file names.
 func isVersion(s string) bool {
-	parts := strings.Split(s, ".")
-	if len(s) > 32 || len(parts) < 2 || len(parts) > 4 {
-		return false
-	}
-	for _, p := range parts {
-		if p == "" || strings.Trim(p, "0123456789") != "" {
+	return isNumbers(s) && strings.Contains(s, ".")
+}
+
+// isNumbers tells whether s is numbers with dots between them.
+func isNumbers(s string) bool {
+	for part := range strings.SplitSeq(s, ".") {
+		if part == "" || strings.Trim(part, "0123456789") != "" {
 			return false
 		}
 	}
-	return true
+	return len(s) <= 32
 }
 
 // field is the value of the first line "key: value", trimmed, or empty.
@@ -60,28 +61,25 @@ func field(b []byte, key string) string {
 	return ""
 }
 
-// numberField is a field that holds a number of at most 31 bits.
-func numberField(b []byte, key string) (int, bool) {
+// number is a field that holds one, as a minor, a mode or a user id, or -1.
+func number(b []byte, key string) int {
 	n, err := strconv.ParseUint(field(b, key), 10, 31)
-	return int(n), err == nil
+	if err != nil {
+		return -1
+	}
+	return int(n)
 }
 
 // parseMajors reads the majors of the character devices of /proc/devices by
 // name. A name of several majors has its first.
 func parseMajors(b []byte) map[string]uint32 {
 	majors := make(map[string]uint32)
-	for line := range strings.Lines(string(b)) {
-		words := strings.Fields(line)
-		if len(words) == 2 && words[0] == "Block" {
-			break
-		}
-		if len(words) != 2 {
-			continue
-		}
-		// A major has 12 bits (linux/kdev_t.h).
-		n, err := strconv.ParseUint(words[0], 10, 12)
-		if _, seen := majors[words[1]]; err == nil && !seen {
-			majors[words[1]] = uint32(n)
+	characters, _, _ := strings.Cut(string(b), "Block devices:")
+	for line := range strings.Lines(characters) {
+		major, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+		n, err := strconv.ParseUint(major, 10, 12)
+		if _, seen := majors[name]; err == nil && name != "" && !seen {
+			majors[name] = uint32(n)
 		}
 	}
 	return majors
@@ -90,57 +88,23 @@ func parseMajors(b []byte) map[string]uint32 {
 // parseInformation reads /proc/driver/nvidia/gpus/BUSID/information. Of a GPU
 // that the driver cannot wake the file is empty: its minor is -1.
 func parseInformation(b []byte, busID string) Device {
-	d := Device{BusID: busID, Minor: -1, Model: field(b, "Model")}
-	if minor, ok := numberField(b, "Device Minor"); ok && minor < 1<<20 {
-		d.Minor = minor
+	d := Device{BusID: busID, Minor: number(b, "Device Minor"), Model: field(b, "Model")}
+	// The driver writes question marks as long as it does not know.
+	const hex = "0123456789abcdefABCDEF-"
+	if id, ok := strings.CutPrefix(field(b, "GPU UUID"), "GPU-"); ok && len(id) == 36 && strings.Trim(id, hex) == "" {
+		d.UUID = "GPU-" + id
 	}
-	if uuid := field(b, "GPU UUID"); isGPUUUID(uuid) {
-		d.UUID = uuid
-	}
-	// "GPU Blacklisted" until R465.
+	// "Blacklisted" until R465.
 	d.Excluded = field(b, "GPU Excluded") == "Yes" || field(b, "GPU Blacklisted") == "Yes"
 	return d
 }
 
-// isGPUUUID tells "GPU-" and a UUID from the question marks that the driver
-// writes as long as it does not know.
-func isGPUUUID(s string) bool {
-	const pattern = "GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
-	if len(s) != len(pattern) {
-		return false
-	}
-	for i := range len(s) {
-		if pattern[i] == 'x' {
-			if strings.IndexByte("0123456789abcdefABCDEF", s[i]) < 0 {
-				return false
-			}
-		} else if s[i] != pattern[i] {
-			return false
-		}
-	}
-	return true
-}
-
-// parseBusID reads "dddd:bb:dd.f" as a number that sorts as the bus does.
-func parseBusID(s string) (uint64, bool) {
-	rest, function, ok := strings.Cut(s, ".")
-	parts := strings.Split(rest, ":")
-	if !ok || len(parts) != 3 {
-		return 0, false
-	}
-	var id uint64
-	for i, bits := range []int{32, 8, 5, 3} {
-		p := function
-		if i < 3 {
-			p = parts[i]
-		}
-		n, err := strconv.ParseUint(p, 16, bits)
-		if err != nil {
-			return 0, false
-		}
-		id = id<<bits | n
-	}
-	return id, true
+// parseDev reads "226:1", as sysfs has a device's number.
+func parseDev(b []byte) (major, minor uint32, ok bool) {
+	ma, mi, _ := strings.Cut(strings.TrimSpace(string(b)), ":")
+	x, err1 := strconv.ParseUint(ma, 10, 12)
+	y, err2 := strconv.ParseUint(mi, 10, 20)
+	return uint32(x), uint32(y), err1 == nil && err2 == nil
 }
 
 // numbered is N of a name that is prefix and N in decimal, as in "gi7".

@@ -5,6 +5,7 @@ package gpu
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -77,8 +78,11 @@ func (p Policy) Wanted(config []byte) bool {
 			return true
 		}
 	}
-	return has(`"`+AnnotationPrefix+"gpu") || has(cdiHook) || has(cdiTool) || has(`"`+cdiPrefix) && has("nvidia.com/") ||
-		p.VolumeMounts && has(`"`+mountsBelow) || has(`"/dev/nvidia`) && (has(libcuda) || has(libnvml))
+	if has(`"` + AnnotationPrefix + "gpu") {
+		return true
+	}
+	return has("nvidia") && (has(cdiHook) || has(cdiTool) || has(`"`+cdiPrefix) && has("nvidia.com") ||
+		p.VolumeMounts && has(`"`+mountsBelow) || has(`"/dev/nvidia`) && (has(cdiLibcuda) || has(cdiLibnvml)))
 }
 
 // asking is a spec that is searched for requests.
@@ -130,20 +134,23 @@ func ParseRequest(spec *specs.Spec, p Policy) (*Request, error) {
 	return nil, nil
 }
 
-// ask is the request that text makes, which says nothing if it is empty.
-func ask(source, text string, bare numbers) (*Request, error) {
+// requestOf is the request that text makes, which says nothing if it is empty.
+func requestOf(source, text string, bare numbers) (*Request, error) {
 	devices, none, err := parseDevices(text, bare)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", source, err)
 	}
-	return &Request{Source: source, Asked: bounded(text), Devices: devices, NoDevices: none}, nil
+	return &Request{Source: source, Asked: boundedText(text), Devices: devices, NoDevices: none}, nil
 }
 
-// bounded is s, cut where it is too long to be shown.
-func bounded(s string) string {
+// boundedText is s fit for a message: cut where it is too long, and without
+// control characters.
+func boundedText(s string) string {
 	const most = 256
-	if len(s) <= most {
-		return s
+	cut := ""
+	if len(s) > most {
+		s, cut = s[:most], "…"
 	}
-	return s[:most] + "…"
+	quoted := strconv.Quote(s)
+	return quoted[1:len(quoted)-1] + cut
 }

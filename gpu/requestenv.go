@@ -10,7 +10,14 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-const visibleDevices = "NVIDIA_VISIBLE_DEVICES"
+const (
+	envVisible  = "NVIDIA_VISIBLE_DEVICES"
+	envIMEX     = "NVIDIA_IMEX_CHANNELS"
+	envGDS      = "NVIDIA_GDS"
+	envMOFED    = "NVIDIA_MOFED"
+	envGDRCopy  = "NVIDIA_GDRCOPY"
+	envNVSwitch = "NVIDIA_NVSWITCH"
+)
 
 // maxIMEX is the greatest number of an IMEX channel: device numbers have 20
 // bits for a minor.
@@ -28,32 +35,25 @@ func (in asking) getenv(name string) string {
 	return ""
 }
 
-const imexChannels = "NVIDIA_IMEX_CHANNELS"
-
-// switches are variables that add device nodes beyond those of the GPUs.
-func (r *Request) switches() [4]struct {
-	name string
-	on   *bool
-} {
-	return [...]struct {
-		name string
-		on   *bool
-	}{{"NVIDIA_GDS", &r.GDS}, {"NVIDIA_MOFED", &r.MOFED}, {"NVIDIA_GDRCOPY", &r.GDRCopy}, {"NVIDIA_NVSWITCH", &r.NVSwitch}}
+// trusts says whether a variable counts that adds nodes beyond those of the
+// GPUs. See Policy.
+func (in asking) trusts(name string) bool {
+	return slices.Contains(in.names, name) || slices.Contains(in.names, envVisible)
 }
 
-// trusts says whether a switch, or imexChannels, counts. See Policy.
-func (in asking) trusts(name string) bool {
-	return slices.Contains(in.names, name) || slices.Contains(in.names, visibleDevices)
+// enabled reads one that is a switch; NVIDIA too takes no word but this for on.
+func (in asking) enabled(name string) bool {
+	return in.trusts(name) && in.getenv(name) == "enabled"
 }
 
 func fromEnv(in asking) (*Request, error) {
 	for _, name := range in.names {
 		switch name {
-		case imexChannels, "NVIDIA_GDS", "NVIDIA_MOFED", "NVIDIA_GDRCOPY", "NVIDIA_NVSWITCH":
+		case envIMEX, envGDS, envMOFED, envGDRCopy, envNVSwitch:
 			continue // may be named to be trusted, but asks for no GPU
 		}
 		if value := in.getenv(name); value != "" {
-			return ask("environment "+name, value, numbersAreIndexes)
+			return requestOf("environment "+name, value, numbersAreIndexes)
 		}
 	}
 	return nil, nil
@@ -73,25 +73,15 @@ func (r *Request) complete(in asking) (err error) {
 				name, errdefs.ErrInvalidArgument)
 		}
 	}
-	for _, s := range r.switches() {
-		if !in.trusts(s.name) {
-			continue
-		}
-		switch value := in.getenv(s.name); value {
-		case "", "disabled":
-		case "enabled":
-			*s.on = true
-		default:
-			return fmt.Errorf("environment %s: the value %.64q is not known; known are enabled, disabled: %w", s.name, value, errdefs.ErrInvalidArgument)
-		}
-	}
+	r.GDS, r.MOFED = in.enabled(envGDS), in.enabled(envMOFED)
+	r.GDRCopy, r.NVSwitch = in.enabled(envGDRCopy), in.enabled(envNVSwitch)
 	return r.imex(in)
 }
 
 func (r *Request) capabilities(in asking) (err error) {
 	source, value := "environment NVIDIA_DRIVER_CAPABILITIES", in.getenv("NVIDIA_DRIVER_CAPABILITIES")
 	if key, annotated, ok := in.annotation("gpu-capabilities"); ok {
-		source, value = "annotation "+bounded(key), annotated
+		source, value = "annotation "+boundedText(key), annotated
 	}
 	if len(value) > maxValue {
 		err = tooLong(value, maxValue)
@@ -114,15 +104,15 @@ func (r *Request) imex(in asking) error {
 		r.Remove = append(r.Remove, i)
 		return r.channels(channel)
 	})
-	if err != nil || r.AllIMEX || r.IMEX != nil || !in.trusts(imexChannels) {
+	if err != nil || r.AllIMEX || r.IMEX != nil || !in.trusts(envIMEX) {
 		return err
 	}
-	value := in.getenv(imexChannels)
+	value := in.getenv(envIMEX)
 	if value == "" {
 		return nil
 	}
 	if err := r.channels(value); err != nil {
-		return fmt.Errorf("environment %s: %w", imexChannels, err)
+		return fmt.Errorf("environment %s: %w", envIMEX, err)
 	}
 	return nil
 }
@@ -133,7 +123,7 @@ func (r *Request) channels(text string) error {
 	}
 	for item := range strings.SplitSeq(text, ",") {
 		item = strings.Trim(item, " ")
-		n, ok := decimal(item, maxIMEX)
+		n, ok := decimalID(item, maxIMEX)
 		switch {
 		case item == "":
 		case item == "all":

@@ -17,9 +17,9 @@ const (
 	cdiHook   = "nvidia-cdi-hook"
 	cdiTool   = "nvidia-ctk" // has the hooks in older specs
 	cdiPrefix = "cdi.k8s.io/"
-	// libcuda and libnvml are in any driver that CDI puts into a container.
-	libcuda = "/libcuda.so."
-	libnvml = "/libnvidia-ml.so."
+	// cdiLibcuda and cdiLibnvml are in any driver that CDI puts into a container.
+	cdiLibcuda = "/libcuda.so."
+	cdiLibnvml = "/libnvidia-ml.so."
 	// mountsBelow is NVIDIA's name for requests by mounts.
 	mountsBelow = "/var/run/nvidia-container-devices/"
 )
@@ -29,9 +29,9 @@ const (
 // Nodes alone do not: a privileged container has all nodes of the host.
 func editedBy(spec *specs.Spec) string {
 	if h := spec.Hooks; h != nil {
-		for _, hooks := range [][]specs.Hook{h.Prestart, h.CreateRuntime, h.CreateContainer, h.StartContainer, h.Poststart, h.Poststop} { //nolint:staticcheck // deprecated, but CDI allows it
+		for _, hooks := range [][]specs.Hook{h.CreateRuntime, h.CreateContainer, h.StartContainer} {
 			if i := slices.IndexFunc(hooks, isCDIHook); i >= 0 {
-				return "hook " + bounded(strings.Join(hooks[i].Args, " "))
+				return "hook " + boundedText(strings.Join(hooks[i].Args, " "))
 			}
 		}
 	}
@@ -39,8 +39,8 @@ func editedBy(spec *specs.Spec) string {
 		return ""
 	}
 	for _, m := range spec.Mounts {
-		if strings.Contains(m.Destination, libcuda) || strings.Contains(m.Destination, libnvml) {
-			return "device nodes, and a mount on " + bounded(m.Destination)
+		if strings.Contains(m.Destination, cdiLibcuda) || strings.Contains(m.Destination, cdiLibnvml) {
+			return "device nodes, and a mount on " + boundedText(m.Destination)
 		}
 	}
 	return ""
@@ -60,7 +60,7 @@ func isCDIHook(h specs.Hook) bool {
 
 // isGPUNode says whether a device is /dev/nvidiaN or one of a MIG device.
 func isGPUNode(d specs.LinuxDevice) bool {
-	_, gpu := decimal(strings.TrimPrefix(d.Path, "/dev/nvidia"), maxIndex)
+	_, gpu := decimalID(strings.TrimPrefix(d.Path, "/dev/nvidia"), maxIndex)
 	return gpu || strings.HasPrefix(d.Path, "/dev/nvidia-caps/")
 }
 
@@ -101,10 +101,10 @@ func fromCDI(in asking) (*Request, error) {
 			vendor, class, _ := strings.Cut(kind, "/")
 			device, err := cdiDevice(vendor, class, device)
 			if err != nil {
-				return nil, fmt.Errorf("annotation %s: %w", bounded(key), err)
+				return nil, fmt.Errorf("annotation %s: %w", boundedText(key), err)
 			}
 			if device != "" {
-				source = "annotation " + bounded(key)
+				source = "annotation " + boundedText(key)
 				devices = append(devices, device)
 			}
 		}
@@ -112,7 +112,7 @@ func fromCDI(in asking) (*Request, error) {
 	if devices == nil {
 		return nil, nil
 	}
-	return ask(source, strings.Join(devices, ","), numbersAreIndexes)
+	return requestOf(source, strings.Join(devices, ","), numbersAreIndexes)
 }
 
 // annotation finds an annotation of Berth's, that for the container first.
@@ -132,7 +132,7 @@ func fromAnnotations(in asking) (*Request, error) {
 	if !ok {
 		return nil, nil
 	}
-	r, err := ask("annotation "+bounded(key), value, numbersAreCounts)
+	r, err := requestOf("annotation "+boundedText(key), value, numbersAreCounts)
 	if r != nil {
 		r.NoDevices = false // see AnnotationPrefix
 	}
@@ -175,7 +175,7 @@ func fromMounts(in asking) (*Request, error) {
 	if devices == nil || err != nil {
 		return nil, err
 	}
-	r, err := ask("mounts below "+mountsBelow, strings.Join(devices, ","), numbersAreIndexes)
+	r, err := requestOf("mounts below "+mountsBelow, strings.Join(devices, ","), numbersAreIndexes)
 	if r != nil {
 		r.Remove = remove
 	}

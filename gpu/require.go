@@ -33,11 +33,11 @@ type clause struct {
 type predicate struct {
 	text, fact, op string
 	brand          string
-	version        version
+	version        requireVersion
 }
 
-// version has at most four numbers; a driver's has three.
-type version [4]int
+// requireVersion has at most four numbers; a driver's has three.
+type requireVersion [4]uint32
 
 const (
 	requirePrefix = "NVIDIA_REQUIRE_"
@@ -66,7 +66,7 @@ func requirements(in asking) ([]Requirement, error) {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		r, err := parseRequirement(name, in.getenv(name))
 		if err != nil {
-			return nil, fmt.Errorf("environment %s: %w; %s", bounded(name), err, skipHint)
+			return nil, fmt.Errorf("environment %s: %w; %s", boundedText(name), err, skipHint)
 		}
 		if len(r.anyOf) > 0 {
 			all = append(all, r)
@@ -74,6 +74,8 @@ func requirements(in asking) ([]Requirement, error) {
 	}
 	return all, nil
 }
+
+const brandLetters = "abcdefghijklmnopqrstuvwxyz0123456789-_"
 
 const skipHint = "NVIDIA_DISABLE_REQUIRE=true in the container's environment skips the check"
 
@@ -116,37 +118,22 @@ func parsePredicate(item string) (p predicate, ok bool) {
 		return p, false
 	case p.fact == "brand":
 		p.brand = strings.ToLower(value)
-		return p, (p.op == "=" || p.op == "!=") && isBrand(value)
+		return p, (p.op == "=" || p.op == "!=") && value != "" && len(value) <= 32 && strings.TrimLeft(p.brand, brandLetters) == ""
 	case p.fact == "cuda", p.fact == "driver", p.fact == "arch":
-		p.version, ok = parseVersion(value)
+		p.version, ok = parseRequireVersion(value)
 		return p, ok
 	}
 	return p, false
 }
 
-func isBrand(s string) bool {
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		default:
-			return false
-		}
-	}
-	return s != "" && len(s) <= 32
-}
-
-func parseVersion(s string) (v version, ok bool) {
+func parseRequireVersion(s string) (v requireVersion, ok bool) {
 	i := 0
 	for number := range strings.SplitSeq(s, ".") {
-		// Branches of the driver have minors such as 04, unlike device names.
-		if len(number) > 1 {
-			number = strings.TrimLeft(number[:len(number)-1], "0") + number[len(number)-1:]
-		}
-		n, ok := decimal(number, 1<<30)
-		if !ok || i == len(v) {
+		n, err := strconv.ParseUint(number, 10, 32) // 04 is a driver's minor
+		if err != nil || i == len(v) {
 			return v, false
 		}
-		v[i] = n
+		v[i] = uint32(n)
 		i++
 	}
 	return v, true

@@ -76,7 +76,7 @@ func (r Requirement) Check(f Facts) error {
 		texts = append(texts, fmt.Sprintf("nor are %d more alternatives", n))
 	}
 	return fmt.Errorf("%s is not met: %s; install a driver that does, or choose another GPU or image; %s: %w",
-		bounded(r.Variable), strings.Join(texts, "; "), skipHint, class)
+		boundedText(r.Variable), strings.Join(texts, "; "), skipHint, class)
 }
 
 // check finds the first predicate that is not met, or else the first one that
@@ -105,26 +105,22 @@ func (p predicate) check(found string) truth {
 		}
 		order = strings.Compare(strings.ToLower(found), p.brand)
 	} else {
-		v, ok := parseVersion(found)
+		v, ok := parseRequireVersion(found)
 		if !ok {
 			return undecided
 		}
 		order = slices.Compare(v[:], p.version[:])
 	}
 	var ok bool
-	switch p.op {
-	case "=":
-		ok = order == 0
-	case "!=":
+	switch {
+	case p.op == "!=":
 		ok = order != 0
-	case ">=":
-		ok = order >= 0
-	case "<=":
-		ok = order <= 0
-	case ">":
-		ok = order > 0
-	case "<":
-		ok = order < 0
+	case order == 0:
+		ok = strings.HasSuffix(p.op, "=")
+	case order < 0:
+		ok = p.op[0] == '<'
+	default:
+		ok = p.op[0] == '>'
 	}
 	if ok {
 		return met

@@ -34,7 +34,7 @@ func Select(req *Request, devices []Device, free func(Device) bool) ([]Selected,
 	for _, s := range req.Devices {
 		found, err := s.find(devices, free)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", req.Source, err)
+			return nil, err
 		}
 		for _, f := range found {
 			if !slices.ContainsFunc(chosen, f.same) {
@@ -77,13 +77,13 @@ func (s Selector) find(devices []Device, free func(Device) bool) ([]Selected, er
 	case len(found) > 0 && (s.Kind != SelectCount || len(found) == s.N):
 		return found, nil
 	case excluded:
-		return nil, fmt.Errorf("%s is excluded by the driver (NVreg_ExcludedGpus); present: %s: %w", s, present(devices, s), errdefs.ErrFailedPrecondition)
+		return nil, fmt.Errorf("%s is excluded by the driver (NVreg_ExcludedGpus); present: %s: %w", s, s.present(devices), errdefs.ErrFailedPrecondition)
 	case hidden:
 		return nil, fmt.Errorf("%s is not found as long as UUIDs are not known: %w", s, ErrNeedNVML)
 	case s.Kind == SelectCount:
-		return nil, fmt.Errorf("%d whole GPUs are asked for, %d can be had; present: %s: %w", s.N, len(found), present(devices, s), errdefs.ErrNotFound)
+		return nil, fmt.Errorf("%d whole GPUs are asked for, %d can be had; present: %s: %w", s.N, len(found), s.present(devices), errdefs.ErrNotFound)
 	}
-	return nil, fmt.Errorf("%s not found; present: %s: %w", s, present(devices, s), errdefs.ErrNotFound)
+	return nil, fmt.Errorf("%s not found; present: %s: %w", s, s.present(devices), errdefs.ErrNotFound)
 }
 
 func (s Selector) takesGPU(d Device) bool {
@@ -115,8 +115,8 @@ func (s Selector) takesMIG(d Device, m Instance) bool {
 	return false
 }
 
-// present names what there is of the kind that s asks for.
-func present(devices []Device, s Selector) string {
+// present names what there is of the kind that is asked for.
+func (s Selector) present(devices []Device) string {
 	mig := s.Kind == SelectMIGAll || s.Kind == SelectMIGUUID || s.Kind == SelectMIGIndex
 	var names []string
 	for _, d := range devices {

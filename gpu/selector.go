@@ -130,43 +130,24 @@ func parseSelector(item string) (Selector, bool) {
 		return Selector{Kind: SelectMIGUUID, UUID: "MIG-" + strings.ToLower(hex)}, isUUID(hex)
 	}
 	if gpu, mig, ok := strings.Cut(item, ":"); ok {
-		n, okN := decimal(gpu, maxIndex)
-		m, okM := decimal(mig, maxIndex)
+		n, okN := decimalID(gpu, maxIndex)
+		m, okM := decimalID(mig, maxIndex)
 		return Selector{Kind: SelectMIGIndex, N: n, MIG: m}, okN && okM
 	}
-	n, ok := decimal(item, maxIndex)
+	n, ok := decimalID(item, maxIndex)
 	return Selector{Kind: SelectIndex, N: n}, ok
 }
 
 // isUUID says whether s is 8-4-4-4-12 hexadecimal digits.
 func isUUID(s string) bool {
-	for i := range len(s) {
-		switch c := s[i]; {
-		case i == 8 || i == 13 || i == 18 || i == 23:
-			if c != '-' {
-				return false
-			}
-		case '0' <= c && c <= '9', 'a' <= c && c <= 'f', 'A' <= c && c <= 'F':
-		default:
-			return false
-		}
-	}
-	return len(s) == 36
+	return len(s) == 36 && strings.TrimLeft(s, "0123456789abcdefABCDEF-") == "" && strings.Count(s, "-") == 4 &&
+		s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-'
 }
 
-// decimal reads digits without a sign or leading zeros.
-func decimal(s string, most int) (int, bool) {
-	if s == "" || len(s) > 9 || len(s) > 1 && s[0] == '0' {
-		return 0, false
-	}
-	n := 0
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return 0, false
-		}
-		n = 10*n + int(s[i]-'0')
-	}
-	return n, n <= most
+// decimalID reads digits without a sign or leading zeros.
+func decimalID(s string, most uint64) (int, bool) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	return int(n), err == nil && n <= most && (s[0] != '0' || s == "0")
 }
 
 func tooLong(text string, most int) error {

@@ -73,6 +73,9 @@ func (h *Hook) xid(ctx context.Context, pod hooks.Pod, x Xid) {
 	if len(ids) > 0 {
 		pod.Tell(ids[0], hooks.Event{Topic: XidTopic, TypeURL: XidTypeURL, Value: event.Encode()})
 	}
+	if how == ByGPU && x.Class() == ClassApp {
+		return // a fault of one process, and nobody knows whose
+	}
 	for _, id := range ids {
 		if !action.Kill {
 			break

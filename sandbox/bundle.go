@@ -28,9 +28,18 @@ const recordName = "berth.json"
 // maxRecord bounds what is read back, in bytes. A record is about 1 KiB.
 const maxRecord = 1 << 20
 
-// recordRoom is the least size of a record, in bytes: the block that one takes
-// on most file systems.
-const recordRoom = 4 << 10
+// A record has whole blocks of recordRoom bytes, as most file systems do, and
+// recordSpare bytes in them for what is yet to come: the exit takes about 100.
+const (
+	recordRoom  = 4 << 10
+	recordSpare = 256
+)
+
+// The bounds of a record's notes: how many, and of how many bytes.
+const (
+	maxNotes = 16
+	maxNote  = 256
+)
 
 // record is what `shim delete` must know of a container, in a process that
 // did not make it. It is written before the runtime is asked for anything,
@@ -51,10 +60,10 @@ type record struct {
 	// Shim is the pid of the shim that made the container, which is also the
 	// process group of the runtime and its hooks.
 	Shim int `json:"shim,omitempty"`
+	// Notes are what was found out about the container: see Container.Note.
+	Notes []string `json:"notes,omitempty"`
 	// Exit is how the init ended, once it has.
 	Exit *exitRecord `json:"exit,omitempty"`
-	// Notes are what hooks had to say of the container's life.
-	Notes []string `json:"notes,omitempty"`
 	// Clean is set once nothing of the container is left.
 	Clean bool `json:"clean,omitempty"`
 }
@@ -78,17 +87,16 @@ func (e *exitRecord) exit() process.Exit {
 // death of the shim, and nothing of the container outlives that of the host.
 //
 // On a full disk, where there is no room for two, the new one is written over
-// the old one, which has recordRoom bytes: an exit is put on record all the
+// the old one, which has room for it: an exit is put on record all the
 // same. A reader may then find neither if this process dies in that one write.
 func (r *record) write(bundle string) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	if pad := recordRoom - len(data); pad > 0 {
-		data = append(data, bytes.Repeat([]byte("\n"), pad)...)
-	}
-	err = replaceRecord(bundle, data)
+	pad := recordSpare
+	pad += recordRoom - 1 - (len(data)+pad-1)%recordRoom
+	err = replaceRecord(bundle, append(data, bytes.Repeat([]byte("\n"), pad)...))
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		if overwriteRecord(bundle, data) == nil {
 			return nil
@@ -121,9 +129,10 @@ func overwriteRecord(bundle string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Truncate(int64(len(data)))
+	info, err := f.Stat()
+	if err == nil { // all of the old one, whose blocks are not to be lost
+		pad := max(0, int(info.Size())-len(data))
+		_, err = f.Write(append(data, bytes.Repeat([]byte("\n"), pad)...))
 	}
 	return errors.Join(err, f.Close())
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -199,6 +200,23 @@ func (c *Container) updateRecord(change func(*record)) error {
 	c.recordGate <- struct{}{}
 	defer c.recordGate.leave()
 	change(&c.rec)
+	return c.rec.write(c.req.Bundle)
+}
+
+// Note keeps a line with the container's record, to explain its exit. The first
+// maxNotes are kept, the others dropped; none is taken once the container was
+// deleted, because its bundle is then somebody else's to remove.
+func (c *Container) Note(text string) error {
+	text = strings.ToValidUTF8(text[:min(len(text), maxNote)], "")
+	c.recordGate <- struct{}{}
+	defer c.recordGate.leave()
+	if c.rec.Clean {
+		return fmt.Errorf("container %q was deleted: %w", c.req.ID, errdefs.ErrNotFound)
+	}
+	if len(c.rec.Notes) >= maxNotes {
+		return nil
+	}
+	c.rec.Notes = append(c.rec.Notes, text)
 	return c.rec.write(c.req.Bundle)
 }
 

@@ -11,12 +11,6 @@ import (
 	"berth/hooks"
 )
 
-// Bounds of what a hook may put on record of one container.
-const (
-	maxNotes = 16
-	maxNote  = 256 // bytes
-)
-
 var _ hooks.Pod = residence{}
 
 // residence is the pod as its hooks see it.
@@ -45,18 +39,11 @@ func (p residence) Has(id string, pid int) bool {
 	return err == nil && slices.Contains(pids, pid)
 }
 
-// Note puts a line on the container's record. What is beyond the bounds is
-// left out: the first notes tell the cause.
+// Note puts a line on the container's record.
 func (p residence) Note(id, text string) {
-	c, err := p.Container(id)
-	if err != nil {
-		return
+	if c, err := p.Container(id); err == nil {
+		c.warn(ignoreNotFound(c.Note(text)), "a note is not on record")
 	}
-	c.warn(c.updateRecord(func(r *record) {
-		if len(r.Notes) < maxNotes {
-			r.Notes = append(r.Notes, text[:min(len(text), maxNote)])
-		}
-	}), "a note is not on record")
 }
 
 // Tell publishes an event of a hook, in line with the container's own.

@@ -205,7 +205,7 @@ func TestErrorWithoutErrorString(t *testing.T) {
 	}
 }
 
-// The fake lacks what the helper is not known to ask for only if the tests above mean something.
+// The tests above mean something only if the helper takes NVML from the library, at run time.
 func TestFakeIsTheLibraryAsked(t *testing.T) {
 	out, err := exec.Command("nm", "-D", "--undefined-only", helper).CombinedOutput()
 	if err != nil {

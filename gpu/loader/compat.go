@@ -73,8 +73,8 @@ func readCompat(root *rootfs.Root, cfg Config, dir string) (version string, libs
 			continue
 		}
 		f, err := root.OpenFile(path.Join(dir, name))
-		if err != nil {
-			return "", nil, err
+		if err != nil { // also a dangling link: the directory is there, the library is not
+			return "", nil, fmt.Errorf("%v: %w", err, errdefs.ErrFailedPrecondition)
 		}
 		lib, err := ReadLibrary(f)
 		f.Close()

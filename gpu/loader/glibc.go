@@ -100,12 +100,12 @@ func (p *Plan) planConf(root *rootfs.Root, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if includes(string(conf), ConfFile) {
+	if includesFirst(string(conf), ConfFile) {
 		return nil
 	}
-	// First, so that it counts before what the file lists; and only our file: others in
-	// the directory, if any, are not included by the image's will.
-	p.put(confPath, conf, append([]byte("include "+ConfFile+"\n"), conf...), "it includes %s", ConfFile)
+	// Before what the file lists, which counts in this order; and only our file: the
+	// image may have others in that directory and not include them.
+	p.put(confPath, conf, append([]byte("include "+ConfFile+"\n"), conf...), "it includes %s first", ConfFile)
 	return nil
 }
 
@@ -123,22 +123,23 @@ func (p *Plan) dirs(cfg Config, abi ABI) []string {
 	return dirs
 }
 
-// includes says whether a line of ld.so.conf includes a file.
-func includes(conf, file string) bool {
+// includesFirst says whether the first thing that ld.so.conf lists is a file.
+func includesFirst(conf, file string) bool {
 	for line := range strings.Lines(conf) {
 		line, _, _ = strings.Cut(line, "#")
 		words := strings.Fields(line)
-		if len(words) == 0 || words[0] != "include" {
+		if len(words) == 0 {
 			continue
 		}
-		for _, pattern := range words[1:] {
-			if !path.IsAbs(pattern) {
-				pattern = path.Join("/etc", pattern)
-			}
-			if ok, err := path.Match(pattern, file); ok && err == nil {
-				return true
-			}
+		if len(words) == 1 || words[0] != "include" {
+			return false
 		}
+		pattern := words[1]
+		if !path.IsAbs(pattern) {
+			pattern = path.Join("/etc", pattern)
+		}
+		ok, err := path.Match(pattern, file)
+		return ok && err == nil
 	}
 	return false
 }

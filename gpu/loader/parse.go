@@ -46,8 +46,8 @@ const (
 	maxString   = 4096 // PATH_MAX
 )
 
-// image is the bytes of a cache file; as a string, parts of it share its memory.
-type image string
+// cacheFile is the bytes of a cache file; as a string, parts of it share its memory.
+type cacheFile string
 
 // isCache says whether the loader takes this file for a cache at all.
 func isCache(data []byte) bool {
@@ -63,7 +63,7 @@ func Parse(data []byte) (*Cache, error) {
 	if !isCache(data) {
 		return nil, cacheError("it begins with neither %q nor %q", magicNew, magicOld)
 	}
-	f := image(data)
+	f := cacheFile(data)
 	if !strings.HasPrefix(string(f), magicOld) {
 		return f.parseNew(0)
 	}
@@ -83,7 +83,7 @@ func Parse(data []byte) (*Cache, error) {
 	return c, f.entries(c, count, headerOld, sizeOld, end)
 }
 
-func (f image) parseNew(at int) (*Cache, error) {
+func (f cacheFile) parseNew(at int) (*Cache, error) {
 	if len(f) < at+headerNew {
 		return nil, cacheError("the header is cut off")
 	}
@@ -108,7 +108,7 @@ func (f image) parseNew(at int) (*Cache, error) {
 }
 
 // count reads the number of entries of a size in a table, all of which are there.
-func (f image) count(at, table, size int) (int, error) {
+func (f cacheFile) count(at, table, size int) (int, error) {
 	if len(f) < table {
 		return 0, cacheError("the header is cut off")
 	}
@@ -119,7 +119,7 @@ func (f image) count(at, table, size int) (int, error) {
 	return n, nil
 }
 
-func (f image) entries(c *Cache, count, table, size, base int) error {
+func (f cacheFile) entries(c *Cache, count, table, size, base int) error {
 	for i := range count {
 		at := table + i*size
 		soname, ok1 := f.text(base, f.u32(at+4))
@@ -136,7 +136,7 @@ func (f image) entries(c *Cache, count, table, size, base int) error {
 	return nil
 }
 
-func (f image) sections(at, base int) ([]section, error) {
+func (f cacheFile) sections(at, base int) ([]section, error) {
 	if at%4 != 0 || len(f)-at < sizeExt || f.u32(at) != magicExt {
 		return nil, cacheError("no extensions at offset %d", at)
 	}
@@ -170,10 +170,10 @@ func (f image) sections(at, base int) ([]section, error) {
 	return sections, nil
 }
 
-func (f image) u32(at int) uint32 { return binary.LittleEndian.Uint32([]byte(f[at : at+4])) }
+func (f cacheFile) u32(at int) uint32 { return binary.LittleEndian.Uint32([]byte(f[at : at+4])) }
 
 // text is the string at an offset from base.
-func (f image) text(base int, offset uint32) (string, bool) {
+func (f cacheFile) text(base int, offset uint32) (string, bool) {
 	at := base + int(offset)
 	if at >= len(f) {
 		return "", false

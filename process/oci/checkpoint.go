@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Checkpoint writes the container's processes to disk. Where that cannot be done, the error
@@ -100,14 +101,31 @@ func (c *CRIU) args() []string {
 	return args
 }
 
-// criuReason is the first error in a log of CRIU: the later ones follow from it. A line is
-// "(00.012345) Error (criu/file.c:12): text".
+// criuReason is the first error in a log of CRIU, of which the later ones follow, and the
+// last, since some probe may have been the first. Errors without news are left out, unless
+// there are no others. A line is "(00.012345) Error (criu/file.c:12): text".
 func criuReason(path string) string {
-	log := (&callLog{path: path}).read()
-	for line := range bytes.Lines(log) {
-		if i := bytes.Index(line, []byte("Error (")); i >= 0 {
-			return clean(string(line[i:]))
+	var news, all []string
+	for line := range bytes.Lines((&callLog{path: path}).read()) {
+		i := bytes.Index(line, []byte("Error ("))
+		if i < 0 {
+			continue
+		}
+		text := clean(string(line[i:min(len(line), i+maxMessage/2)]))
+		all = append(all, text)
+		if !strings.Contains(text, "): exited, status=") && !strings.HasSuffix(text, " FAILED.") {
+			news = append(news, text)
 		}
 	}
-	return ""
+	if len(news) == 0 {
+		news = all
+	}
+	if len(news) == 0 {
+		return ""
+	}
+	first, last := news[0], news[len(news)-1]
+	if first == last {
+		return first
+	}
+	return first + "; in the end: " + last
 }

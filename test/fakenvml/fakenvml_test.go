@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -95,8 +96,8 @@ func TestMIG(t *testing.T) {
 		{"no MIG", Machine(T4, 1), "mode=1: 3 status 0; places=9: " + notSupported},
 		{"seven of the smallest", machine(A100), "gi=19: 0 gi 7 at 6:1; gi=19@0: 0 gi 8 at 0:1; gi=19@1: 0 gi 9 at 1:1; " +
 			"gi=19@1: " + insufficient + "; free=19: 0 free 4; free=9: 0 free 0; free=14: 0 free 2"},
-		{"memory runs out before compute", machine(H100), "gi=9@0: 0 gi 1 at 0:4; gi=9@4: 0 gi 2 at 4:4; free=19: 0 free 0; gi=19: " + insufficient},
-		{"compute runs out before memory", machine(H100), "gi=5: 0 gi 1 at 0:4; gi=14@4: 0 gi 3 at 4:2; gi=19@6: 0 gi 7 at 6:1; gi=15@6: " + insufficient},
+		{"memory slices run out", machine(H100), "gi=9@0: 0 gi 1 at 0:4; gi=9@4: 0 gi 2 at 4:4; free=19: 0 free 0; gi=19: " + insufficient},
+		{"all compute slices in three sizes", machine(H100), "gi=5: 0 gi 1 at 0:4; gi=14@4: 0 gi 3 at 4:2; gi=19@6: 0 gi 7 at 6:1; free=19: 0 free 0; free=15: 0 free 0"},
 		{"one with media engines", machine(A10040), "gi=20@2: 0 gi 7 at 2:1; gi=20: " + insufficient + "; free=20: 0 free 0; free=19: 0 free 6"},
 		{"a place that is none", machine(A100), "gi=14@1: 2; gi=9@2: 2; gi=0@0: 0 gi 0 at 0:8"},
 		{"ids are given again", machine(A100), "gi=14@0: 0 gi 3 at 0:2; gi=14@2: 0 gi 4 at 2:2; rmgi=3: 0; gi=14@4: 0 gi 3 at 4:2; rmgi=9: " + notFound},
@@ -164,26 +165,28 @@ func TestStateRoundTrip(t *testing.T) {
 	}
 }
 
-// Processes that create at once get places of their own.
+// Processes that create at once lose nothing of each other's.
 func TestManyCreateAtOnce(t *testing.T) {
-	s := machine(A100)
-	s.Rules = []Rule{{Delay, "nvmlDeviceCreateGpuInstance", 20_000, -1}}
-	path := stateFile(t, s)
-	var wg sync.WaitGroup
+	write := slices.Repeat([]string{"mode=1"}, 50) // changes nothing, but writes the whole state
 	for range 10 {
-		wg.Go(func() { run(t, path, "gi=19") })
-	}
-	wg.Wait()
-	got, err := Read(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ids, starts := map[int]bool{}, map[int]bool{}
-	for _, gi := range got.GPUs[0].Instances {
-		ids[gi.ID], starts[gi.Start] = true, true
-	}
-	if len(ids) != 7 || len(starts) != 7 {
-		t.Errorf("seven fit: %+v", got.GPUs[0].Instances)
+		path := stateFile(t, machine(A100))
+		var wg sync.WaitGroup
+		for i := range 8 {
+			words := slices.Concat(write, []string{"gi=19", fmt.Sprintf("gi=19@%d", i%7)}, write)
+			wg.Go(func() { run(t, path, words...) })
+		}
+		wg.Wait()
+		got, err := Read(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, starts := map[int]bool{}, map[int]bool{}
+		for _, gi := range got.GPUs[0].Instances {
+			ids[gi.ID], starts[gi.Start] = true, true
+		}
+		if len(ids) != 7 || len(starts) != 7 {
+			t.Fatalf("seven fit: %+v", got.GPUs[0].Instances)
+		}
 	}
 }
 

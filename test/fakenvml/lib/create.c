@@ -8,17 +8,17 @@
 #include <string.h>
 #include <sys/random.h>
 
-/* Memory slices are taken by place, compute slices by number, media engines (REV1) once. */
+/* Memory slices are taken by place, media engines (REV1) once. Compute slices need no count: no
+ * profile has more of them than of memory slices, and the eighth memory slice is never one's only. */
 bool gi_fits(const struct gpu *g, const struct profile *p, unsigned start)
 {
-	unsigned slices = p->slices, same = 0;
+	unsigned same = 0;
 	for (const struct gi *gi = g->gi; gi < g->gi + g->gis; gi++) {
 		const struct profile *q = profile_by_id(gi->profile);
-		slices += q->slices;
 		same += q == p;
 		NEED(start >= gi->start + q->memory || gi->start >= start + p->memory, false);
 	}
-	return start < 8 && p->starts >> start & 1 && slices <= 7 && same < p->max && g->gis < MAX_GIS;
+	return start < 8 && p->starts >> start & 1 && same < p->max && g->gis < MAX_GIS;
 }
 
 static bool gi_id_taken(const struct gpu *g, unsigned id)

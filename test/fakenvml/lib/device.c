@@ -80,8 +80,13 @@ nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned length)
 
 nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned *index)
 {
-	CALL(device, GPU);
+	CALL(device, GPU | MIG);
 	*index = c.index;
+	if (c.ci) { /* its place among the GPU's MIG devices */
+		*index = c.ci - c.gi->ci;
+		for (const struct gi *gi = c.gpu->gi; gi < c.gi; gi++)
+			*index += gi->cis;
+	}
 	return NVML_SUCCESS;
 }
 

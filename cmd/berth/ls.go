@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"flag"
+	"fmt"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"berth/gpu"
+)
+
+// list is `berth gpu ls`.
+func (c *gpuCommand) list(args []string) error {
+	f := flag.NewFlagSet("ls", flag.ContinueOnError)
+	f.BoolVar(&c.json, "json", false, "print JSON")
+	if _, err := c.parse(f, args, "ls [--json]", 0); err != nil {
+		return err
+	}
+	return c.plan(func(p *gpu.Planner) error {
+		status, err := p.Status(c.ctx)
+		if err != nil {
+			return err
+		}
+		if c.json {
+			return c.encode(status)
+		}
+		return c.table(status)
+	})
+}
+
+func (c *gpuCommand) table(s *gpu.Status) error {
+	fmt.Fprintf(c.stdout, "driver %s", s.DriverVersion)
+	if s.CUDAVersion != "" {
+		fmt.Fprintf(c.stdout, ", CUDA %s", s.CUDAVersion)
+	}
+	fmt.Fprintln(c.stdout)
+	for _, w := range s.Warnings {
+		fmt.Fprintf(c.stdout, "warning: %s\n", w)
+	}
+	if len(s.Devices) == 0 {
+		_, err := fmt.Fprintln(c.stdout, "no GPU")
+		return err
+	}
+	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "INDEX\tUUID\tBUS ID\tNODE\tMODEL\tHEALTH\tHELD BY")
+	for _, d := range s.Devices {
+		index := strconv.Itoa(d.Index)
+		if d.Excluded {
+			index = "-"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\tnvidia%d\t%s\t%s\t%s\n", index, or(d.UUID, "?"), d.BusID, d.Minor, d.Model, health(d), or(strings.Join(d.HeldBy, ", "), "-"))
+		for _, m := range d.Instances {
+			fmt.Fprintf(t, "%d:%d\t%s\t\tgi%d ci%d\t%s\t\t%s\n", d.Index, m.Index, or(m.UUID, "?"), m.GI, m.CI, m.Profile, or(strings.Join(m.HeldBy, ", "), "-"))
+		}
+	}
+	return t.Flush()
+}
+
+func health(d gpu.DeviceStatus) string {
+	switch {
+	case d.Excluded:
+		return "excluded"
+	case d.Bar != nil:
+		return fmt.Sprintf("barred (Xid %d)", d.Bar.Xid)
+	}
+	return "ok"
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
