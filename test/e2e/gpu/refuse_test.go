@@ -101,7 +101,7 @@ func TestMachineRefusals(t *testing.T) {
 	}
 	t.Run("no helper", func(t *testing.T) {
 		home.use(t, `helper = "/no/such/berth-gpu"`)
-		refusal{request{gpu: migUUID(fakedriver.Instance{GI: 1})}, errdefs.IsFailedPrecondition, []string{"/no/such/berth-gpu", "is berth-gpu installed"}}.check(t)
+		refusal{request{gpu: migUUID(fakedriver.Instance{GI: 1})}, errdefs.IsFailedPrecondition, []string{"/no/such/berth-gpu", "install berth-gpu beside the shim"}}.check(t)
 	})
 	t.Run("broken configuration", func(t *testing.T) {
 		home.use(t, "nonsense = 1")
