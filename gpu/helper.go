@@ -61,7 +61,7 @@ func (h Helper) run(ctx context.Context, args []string) ([]byte, error) {
 	})
 	closeWrite.close()
 	if err != nil {
-		return nil, fmt.Errorf("%w; is berth-gpu installed beside the shim? %w", err, errdefs.ErrFailedPrecondition)
+		return nil, fmt.Errorf("%w: install berth-gpu beside the shim, or name it by helper in the configuration: %w", err, errdefs.ErrFailedPrecondition)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = p.Signal(unix.SIGKILL) })
 	defer stop()

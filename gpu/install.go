@@ -5,7 +5,12 @@ package gpu
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -21,6 +26,11 @@ import (
 func (p *Plan) install(s *hooks.Spec, spec *specs.Spec, dir string) ([]Entry, error) {
 	if len(p.links) == 0 && len(p.loader.dirs) == 0 && p.visible == 0 {
 		return nil, nil
+	}
+	if covered(spec, "/dev") {
+		if err := p.linkInDev(s); err != nil {
+			return nil, fmt.Errorf("make links below /dev: %w", err)
+		}
 	}
 	uid, gid := rootIDs(spec)
 	report, err := p.installIn(dir, uid, gid)
@@ -60,6 +70,51 @@ func (p *Plan) installIn(dir string, uid, gid int) ([]Entry, error) {
 		return nil, err
 	}
 	return p.loader.install(root)
+}
+
+// linkInDev takes the links out of the plan that nobody would see in the root
+// file system, since the runtime mounts a new /dev over it. It makes them in the
+// bundle, from where their directories are mounted. A /dev that is not new is
+// the host's, which has its own; one with a mount of the user's there is left
+// alone.
+func (p *Plan) linkInDev(s *hooks.Spec) error {
+	var dirs []string
+	links := p.links
+	p.links = slices.DeleteFunc(slices.Clone(links), func(l planned[Link]) bool { return below(l.what.Path, "/dev") })
+	for _, l := range links {
+		dir := path.Dir(path.Clean(l.what.Path))
+		if !below(dir, "/dev") || dir == "/dev" {
+			continue
+		}
+		i := slices.Index(dirs, dir)
+		if i < 0 {
+			i, dirs = len(dirs), append(dirs, dir)
+		}
+		at := linkDir(s.Bundle(), i)
+		if err := errors.Join(os.MkdirAll(at, 0o755), os.Chmod(at, 0o755)); err != nil { // whatever the umask is
+			return err
+		}
+		if err := os.Symlink(l.what.Target, filepath.Join(at, path.Base(l.what.Path))); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	if dirs == nil {
+		return nil
+	}
+	return s.Edit(func(spec *specs.Spec) error {
+		for i, dir := range dirs {
+			over := slices.IndexFunc(spec.Mounts, func(m specs.Mount) bool { return path.Clean(m.Destination) != "/dev" && below(dir, m.Destination) })
+			dev := slices.IndexFunc(spec.Mounts, func(m specs.Mount) bool { return path.Clean(m.Destination) == "/dev" && m.Type == "tmpfs" })
+			if over < 0 && dev >= 0 {
+				spec.Mounts = append(spec.Mounts, specs.Mount{Source: linkDir(s.Bundle(), i), Destination: dir, Type: "bind", Options: fileOptions})
+			}
+		}
+		return nil
+	})
+}
+
+func linkDir(bundle string, i int) string {
+	return filepath.Join(bundle, "gpu-links", strconv.Itoa(i))
 }
 
 // coverReadOnly mounts a writable layer over a root file system that a client

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func itoa(n uint32) string { return strconv.Itoa(int(n)) }
@@ -94,4 +96,37 @@ func left(t *testing.T, id string) (found []string) {
 		}
 	}
 	return found
+}
+
+// rewrite replaces a file of the machine.
+func rewrite(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o444); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// remake gives a device node another number.
+func remake(t *testing.T, path string, major, minor int) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(uint32(major), uint32(minor)))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// copySMI puts the program that looks into a container that has none.
+func copySMI(t *testing.T, c *container) {
+	t.Helper()
+	if err := install("/proc/"+itoa(c.task.Pid())+"/root/tmp/look", filepath.Join(built, "nvidia-smi")); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -29,7 +29,7 @@ func newMachine(name string, cfg fakedriver.Config) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{Driver: d, run: filepath.Join(dir, "run")}
+	m := &machine{Driver: d, run: filepath.Join(dir, "run", "gpu")}
 	return m, m.state(cfg).Write(filepath.Join(d.Root, d.LibDir, fakenvml.StateFile))
 }
 
@@ -66,7 +66,7 @@ func (m *machine) close() error {
 	if closed := m.Driver.Close(); closed != nil {
 		return closed
 	}
-	if removed := os.RemoveAll(filepath.Dir(m.run)); removed != nil {
+	if removed := os.RemoveAll(filepath.Dir(filepath.Dir(m.run))); removed != nil {
 		return removed
 	}
 	return err
@@ -98,7 +98,7 @@ func (m *machine) use(t *testing.T, policy ...string) *os.File {
 	t.Cleanup(func() { _ = log.Close() })
 	var text strings.Builder
 	for _, entry := range [][2]string{
-		{"driver_root", m.Root}, {"dev_root", m.Dev}, {"proc_root", m.Proc}, {"sys_root", m.Sys}, {"run_dir", m.run}, {"kmsg", kmsg},
+		{"driver_root", m.Root}, {"dev_root", m.Dev}, {"proc_root", m.Proc}, {"sys_root", m.Sys}, {"run_dir", filepath.Dir(m.run)}, {"kmsg", kmsg},
 	} {
 		fmt.Fprintf(&text, "%s = %q\n", entry[0], entry[1])
 	}
