@@ -10,17 +10,23 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"berth/test/e2e/conformance/daemon"
 )
 
-// bench is the two daemons of a run, the shim's first.
+// bench is the daemons of a run.
 type bench struct {
 	options options
 	dir     string
-	daemons [2]*daemon.Daemon
+	payload string
+	daemons pair
+	gpu     *gpuBench // nil without a gpu shim to measure
 }
+
+// pair is two daemons that are compared, that of the measured shim first.
+type pair [2]*daemon.Daemon
 
 // prepare compiles the payload, copies both shims (so that neither shares its
 // pages with one that runs elsewhere on the host) and makes the daemons.
@@ -35,51 +41,81 @@ func prepare(ctx context.Context, o options) (_ *bench, retErr error) {
 			retErr = errors.Join(retErr, b.close())
 		}
 	}()
-	payload := filepath.Join(dir, "payload")
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", payload, "berth/test/e2e/conformance/payload")
+	b.payload = filepath.Join(dir, "payload")
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", b.payload, "berth/test/e2e/conformance/payload")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build payload: %w\n%s", err, out)
 	}
-	for i, shim := range []string{o.shim, o.control} {
+	if err := b.pair(&b.daemons, "", o.shim, o.control); err != nil {
+		return nil, err
+	}
+	if o.gpu != "" {
+		b.gpu, err = newGPUBench(b)
+	}
+	return b, err
+}
+
+// pair makes two daemons. Each has a copy of its shim to itself, which so shares
+// no page with one that runs elsewhere on the host.
+func (b *bench) pair(p *pair, name string, shims ...string) error {
+	for i, shim := range shims {
 		program, err := os.ReadFile(shim)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		private := filepath.Join(dir, filepath.Base(shim))
-		if err := os.WriteFile(private, program, 0o755); err != nil {
-			return nil, err
-		}
-		home := filepath.Join(dir, fmt.Sprint(i))
+		home := filepath.Join(b.dir, name+fmt.Sprint(i))
 		if err := os.Mkdir(home, 0o711); err != nil {
-			return nil, err
+			return err
 		}
-		b.daemons[i], err = daemon.New(daemon.Config{
-			Shim: private, Runtime: o.runtime, Payload: payload, Dir: home,
-			Name: fmt.Sprintf("berth-%s-%d", filepath.Base(dir), i),
+		private := filepath.Join(b.dir, name+filepath.Base(shim))
+		if err := os.WriteFile(private, program, 0o755); err != nil {
+			return err
+		}
+		p[i], err = daemon.New(daemon.Config{
+			Shim: private, Runtime: b.options.runtime, Payload: b.payload, Dir: home,
+			Name: fmt.Sprintf("berth-%s-%s%d", filepath.Base(b.dir), name, i),
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return b, nil
+	return nil
+}
+
+// all are the daemons there are.
+func (b *bench) all() []*daemon.Daemon {
+	list := b.daemons[:]
+	if b.gpu != nil {
+		list = slices.Concat(list, b.gpu.daemons[:])
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(d *daemon.Daemon) bool { return d == nil })
 }
 
 // close ends what still runs and removes every file.
 func (b *bench) close() error {
 	var errs []error
-	for _, d := range b.daemons {
-		if d != nil {
-			errs = append(errs, d.Close())
-		}
+	for _, d := range b.all() {
+		errs = append(errs, d.Close())
+	}
+	if b.gpu != nil {
+		errs = append(errs, b.gpu.driver.Close())
 	}
 	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
 }
 
-// all runs every measurement and prints the table.
-func (b *bench) all(ctx context.Context, out io.Writer) error {
+// run does every measurement and prints the tables.
+func (b *bench) run(ctx context.Context, out io.Writer) error {
 	r := newReport(b.options)
-	for _, part := range []func(context.Context, *report) error{b.lives, b.crowd, b.execs, b.memory} {
+	parts := []func(context.Context, *report) error{b.lives, b.crowd, b.execs, b.memory}
+	if b.options.onlyGPU {
+		parts = nil
+	}
+	if b.gpu != nil {
+		r.GPU.Driver = fmt.Sprintf("fake driver %s of 8 %s", b.gpu.driver.Version, b.gpu.driver.GPUs[0].Name)
+		parts = append(parts, b.gpu.lives, b.gpu.hook, b.gpu.memory)
+	}
+	for _, part := range parts {
 		if err := part(ctx, r); err != nil {
 			return err
 		}
@@ -96,7 +132,7 @@ func (b *bench) all(ctx context.Context, out io.Writer) error {
 // clean fails if a measurement left something running: its numbers would be
 // those of a shim that does not do its work.
 func (b *bench) clean() error {
-	for _, d := range b.daemons {
+	for _, d := range b.all() {
 		left, err := d.Leftovers()
 		if err != nil {
 			return err
@@ -111,11 +147,11 @@ func (b *bench) clean() error {
 }
 
 // alternate calls f for both shims, the order changing with the round.
-func (b *bench) alternate(round int, f func(which int, d *daemon.Daemon) error) error {
-	for i := range b.daemons {
-		which := (i + round) % len(b.daemons)
-		if err := f(which, b.daemons[which]); err != nil {
-			return fmt.Errorf("%s: %w", filepath.Base(b.daemons[which].Shim), err)
+func (p pair) alternate(round int, f func(which int, d *daemon.Daemon) error) error {
+	for i := range p {
+		which := (i + round) % len(p)
+		if err := f(which, p[which]); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(p[which].Shim), err)
 		}
 	}
 	return nil

@@ -16,7 +16,7 @@ import (
 func (b *bench) lives(ctx context.Context, r *report) error {
 	const execs = 5
 	for round := range b.options.rounds + 1 {
-		err := b.alternate(round, func(which int, d *daemon.Daemon) error {
+		err := b.daemons.alternate(round, func(which int, d *daemon.Daemon) error {
 			c, p, err := up(ctx, d, fmt.Sprintf("life%d", round), "")
 			if err != nil {
 				return err
@@ -58,7 +58,7 @@ func (b *bench) crowd(ctx context.Context, r *report) error {
 	const rounds = 5
 	n := b.options.pods
 	for round := range rounds {
-		err := b.alternate(round, func(which int, d *daemon.Daemon) error {
+		err := b.daemons.alternate(round, func(which int, d *daemon.Daemon) error {
 			pods := make([]*container, n)
 			begin := time.Now()
 			err := each(n, func(i int) (err error) {
@@ -88,7 +88,7 @@ func (b *bench) execs(ctx context.Context, r *report) error {
 	const rounds, perClient = 5, 20
 	n := b.options.clients
 	for round := range rounds {
-		err := b.alternate(round, func(which int, d *daemon.Daemon) error {
+		err := b.daemons.alternate(round, func(which int, d *daemon.Daemon) error {
 			c, p, err := up(ctx, d, fmt.Sprintf("busy%d", round), "")
 			if err != nil {
 				return err

@@ -26,9 +26,9 @@ func main() {
 }
 
 type options struct {
-	shim, control, runtime, json string
-	rounds, pods, clients        int
-	check                        bool
+	shim, control, gpu, runtime, json string
+	rounds, pods, clients             int
+	check, onlyGPU                    bool
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
@@ -36,6 +36,8 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&o.shim, "shim", "", "path of the shim")
 	flags.StringVar(&o.control, "control", "", "path of containerd-shim-runc-v2")
+	flags.StringVar(&o.gpu, "gpu", "", "path of the gpu shim, to compare with the shim; without it that is left out")
+	flags.BoolVar(&o.onlyGPU, "only-gpu", false, "measure the gpu shim alone")
 	flags.StringVar(&o.runtime, "runtime", "", "path of runc")
 	flags.StringVar(&o.json, "json", "", "also write the results to this file")
 	flags.IntVar(&o.rounds, "rounds", 30, "lives of a container to measure for each shim")
@@ -45,7 +47,10 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	for _, path := range []*string{&o.shim, &o.control, &o.runtime} {
+	for _, path := range []*string{&o.shim, &o.control, &o.runtime, &o.gpu} {
+		if *path == "" && path == &o.gpu {
+			continue
+		}
 		if *path == "" {
 			return errors.New("-shim, -control and -runtime are needed")
 		}
@@ -64,5 +69,5 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	if o.check {
 		return b.check(ctx, out)
 	}
-	return b.all(ctx, out)
+	return b.run(ctx, out)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,32 +43,43 @@ func readUsage(pid uint32) (u usage, err error) {
 	return u, nil
 }
 
-// fleet is a number of idle shims of each kind with as many containers each.
+// fleet is idle shims of several kinds.
 type fleet struct {
-	containers [2][]*container
-	pids       [2][]uint32
+	containers []*container
+	pids       [][]uint32 // by kind
+}
+
+// add brings up a container in a pod of its own, or in that of a container
+// before it, whose shim is counted already.
+func (f *fleet) add(ctx context.Context, kind int, d *daemon.Daemon, id, group string, s shape) error {
+	c, _, err := upAs(ctx, d, id, group, s)
+	if err != nil {
+		return err
+	}
+	f.containers = append(f.containers, c)
+	resp, err := c.shim.Task.Connect(ctx, &task.ConnectRequest{ID: c.bundle.ID})
+	if err != nil {
+		return err
+	}
+	for len(f.pids) <= kind {
+		f.pids = append(f.pids, nil)
+	}
+	if !slices.Contains(f.pids[kind], resp.ShimPid) {
+		f.pids[kind] = append(f.pids[kind], resp.ShimPid)
+	}
+	return nil
 }
 
 // launch brings up shims pods of the given number of containers, for both.
 func (b *bench) launch(ctx context.Context, shims, containers int) (*fleet, error) {
 	f := &fleet{}
-	err := b.alternate(0, func(which int, d *daemon.Daemon) error {
+	err := b.daemons.alternate(0, func(which int, d *daemon.Daemon) error {
 		for pod := range shims {
 			group := fmt.Sprintf("idle%d-%d-%d", shims, containers, pod)
 			for i := range containers {
-				c, _, err := up(ctx, d, fmt.Sprintf("%s-%d", group, i), group)
-				if err != nil {
+				if err := f.add(ctx, which, d, fmt.Sprintf("%s-%d", group, i), group, shape{}); err != nil {
 					return err
 				}
-				f.containers[which] = append(f.containers[which], c)
-				if i > 0 {
-					continue
-				}
-				resp, err := c.shim.Task.Connect(ctx, &task.ConnectRequest{ID: c.bundle.ID})
-				if err != nil {
-					return err
-				}
-				f.pids[which] = append(f.pids[which], resp.ShimPid)
 			}
 		}
 		return nil
@@ -78,7 +90,7 @@ func (b *bench) launch(ctx context.Context, shims, containers int) (*fleet, erro
 // settled waits until no shim's anonymous memory has changed by more than noise
 // for longer than the control's period of giving memory back to the kernel (30 s,
 // pkg/shim/shim.go), and returns what each uses then.
-func (f *fleet) settled(ctx context.Context) (all [2][]usage, err error) {
+func (f *fleet) settled(ctx context.Context) (all [][]usage, err error) {
 	const calm, patience = 32 * time.Second, 3 * time.Minute
 	const noise = 64 // KiB
 	begin, since := time.Now(), time.Now()
@@ -86,7 +98,7 @@ func (f *fleet) settled(ctx context.Context) (all [2][]usage, err error) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		all = [2][]usage{}
+		all = make([][]usage, len(f.pids))
 		for which, pids := range f.pids {
 			for _, pid := range pids {
 				u, err := readUsage(pid)
@@ -116,10 +128,8 @@ func (f *fleet) settled(ctx context.Context) (all [2][]usage, err error) {
 // down removes every container.
 func (f *fleet) down(ctx context.Context) error {
 	var errs []error
-	for _, list := range f.containers {
-		for _, c := range list {
-			errs = append(errs, c.down(ctx, phases{}))
-		}
+	for _, c := range f.containers {
+		errs = append(errs, c.down(ctx, phases{}))
 	}
 	return errors.Join(errs...)
 }

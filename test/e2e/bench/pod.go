@@ -9,8 +9,10 @@ import (
 	"time"
 
 	task "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/ttrpc"
 	"github.com/containerd/typeurl/v2"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"berth/test/e2e/conformance/daemon"
@@ -37,12 +39,22 @@ func (p phases) timed(name string, f func() error) error {
 	return nil
 }
 
+// shape is how a container differs from the usual one.
+type shape struct {
+	edit   func(*specs.Spec)                           // may be nil
+	rootfs func(bundle string) ([]*types.Mount, error) // nil for the daemon's
+}
+
 // up starts a container: "shim" from the start command to the connection, then
 // "create" and "start".
-func up(ctx context.Context, d *daemon.Daemon, id, group string) (_ *container, p phases, err error) {
+func up(ctx context.Context, d *daemon.Daemon, id, group string) (*container, phases, error) {
+	return upAs(ctx, d, id, group, shape{})
+}
+
+func upAs(ctx context.Context, d *daemon.Daemon, id, group string, s shape) (_ *container, p phases, err error) {
 	c := &container{d: d}
 	p = phases{}
-	if c.bundle, err = d.Bundle(id, group, []string{"forever"}, nil); err != nil {
+	if c.bundle, err = d.Bundle(id, group, []string{"forever"}, s.edit); err != nil {
 		return nil, nil, err
 	}
 	err = p.timed("shim", func() (err error) {
@@ -55,6 +67,11 @@ func up(ctx context.Context, d *daemon.Daemon, id, group string) (_ *container, 
 	req, err := d.CreateRequest(c.bundle, daemon.Streams{})
 	if err != nil {
 		return nil, nil, err
+	}
+	if s.rootfs != nil {
+		if req.Rootfs, err = s.rootfs(c.bundle.Dir); err != nil {
+			return nil, nil, err
+		}
 	}
 	if err := p.timed("create", func() error { _, err := c.shim.Task.Create(ctx, req); return err }); err != nil {
 		return nil, nil, err

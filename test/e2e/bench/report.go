@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// report collects samples by name, the shim's and the control's.
+// report is all results, the shim's and the control's.
 type report struct {
 	Kernel  string `json:"kernel"`
 	CPUs    int    `json:"cpus"`
@@ -28,7 +28,13 @@ type report struct {
 	Runtime string `json:"runtime"`
 	Control string `json:"control"`
 	Shim    string `json:"shim"`
-	Rows    []*row `json:"rows"`
+	table
+	GPU *gpuReport `json:"gpu,omitempty"`
+}
+
+// table collects samples by name.
+type table struct {
+	Rows []*row `json:"rows"`
 }
 
 // row is one measured quantity.
@@ -51,6 +57,9 @@ func newReport(o options) *report {
 		CPUs: runtime.NumCPU(), Go: runtime.Version(), Date: time.Now().UTC().Format(time.DateOnly),
 		Kernel: "unknown", Commit: lineWith("Revision", o.shim, "-v"),
 		Runtime: firstLine(o.runtime, "--version"), Control: "containerd-shim-runc-v2 " + lineWith("Version", o.control, "-v") + size(o.control), Shim: filepath.Base(o.shim) + size(o.shim),
+	}
+	if o.gpu != "" {
+		r.GPU = &gpuReport{}
 	}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
@@ -85,14 +94,14 @@ func size(path string) string {
 	return fmt.Sprintf(" (%d bytes)", info.Size())
 }
 
-func (r *report) time(name string, which int, d time.Duration) {
-	r.add(name, "ms", which, float64(d)/float64(time.Millisecond))
+func (t *table) time(name string, which int, d time.Duration) {
+	t.add(name, "ms", which, float64(d)/float64(time.Millisecond))
 }
 
-func (r *report) memory(name string, which, kib int) { r.add(name, "KiB", which, float64(kib)) }
+func (t *table) memory(name string, which, kib int) { t.add(name, "KiB", which, float64(kib)) }
 
-func (r *report) add(name, unit string, which int, value float64) {
-	for _, row := range r.Rows {
+func (t *table) add(name, unit string, which int, value float64) {
+	for _, row := range t.Rows {
 		if row.Name == name {
 			row.samples[which] = append(row.samples[which], value)
 			return
@@ -100,12 +109,12 @@ func (r *report) add(name, unit string, which int, value float64) {
 	}
 	added := &row{Name: name, Unit: unit}
 	added.samples[which] = []float64{value}
-	r.Rows = append(r.Rows, added)
+	t.Rows = append(t.Rows, added)
 }
 
 // sum computes each row's medians.
-func (r *report) sum() error {
-	for _, row := range r.Rows {
+func (t *table) sum() error {
+	for _, row := range t.Rows {
 		for _, samples := range row.samples {
 			if len(samples) == 0 {
 				return fmt.Errorf("%s was measured for one shim only", row.Name)
@@ -130,13 +139,21 @@ func at(sorted []float64, q float64) float64 {
 }
 
 func (r *report) print(out io.Writer) error {
-	if err := r.sum(); err != nil {
+	fmt.Fprintf(out, "Linux %s, %d CPUs, %s; %s; commit %s\nshim: %s\ncontrol: %s\n\n", r.Kernel, r.CPUs, r.Go, r.Runtime, r.Commit, r.Shim, r.Control)
+	if err := r.table.print(out, "shim", "control"); err != nil || r.GPU == nil {
 		return err
 	}
-	fmt.Fprintf(out, "Linux %s, %d CPUs, %s; %s; commit %s\nshim: %s\ncontrol: %s\n\n", r.Kernel, r.CPUs, r.Go, r.Runtime, r.Commit, r.Shim, r.Control)
+	return r.GPU.print(out)
+}
+
+// print computes the medians and shows them, with a word for each side.
+func (t *table) print(out io.Writer, shim, control string) error {
+	if err := t.sum(); err != nil {
+		return err
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\tunit\tn\tshim\t10%-90%\tcontrol\t10%-90%\tratio\t")
-	for _, row := range r.Rows {
+	fmt.Fprintf(w, "\tunit\tn\t%s\t10%%-90%%\t%s\t10%%-90%%\tratio\t\n", shim, control)
+	for _, row := range t.Rows {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%.2f\t\n", row.Name, row.Unit, row.N, number(row.Shim), spread(row.ShimSpread),
 			number(row.Control), spread(row.ControlSpread), row.Ratio)
 	}
