@@ -62,6 +62,7 @@ budget: setup build ## Fail if an idle shim's memory or the binary's size is bey
 integration: setup build ## Drive a private containerd with its client, ctr and crictl (root)
 	$(GOTEST_E2E) -timeout 15m ./node/... ./image/...
 	$(GOTEST_E2E) -timeout 15m ./integration -runtimes io.containerd.pod.v2
+	$(GOTEST_E2E) -timeout 15m ./gpu
 
 conformance: setup build ## Run the shim test suites against this shim and containerd-shim-runc-v2 (root)
 	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS)

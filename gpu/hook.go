@@ -4,7 +4,6 @@ package gpu
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -61,6 +60,11 @@ func (h *Hook) Create(ctx context.Context, s *hooks.Spec) error {
 	if err != nil || plan == nil {
 		return err
 	}
+	if plan.build != nil {
+		if err := plan.build(); err != nil {
+			return err
+		}
+	}
 	claim := &Claim{
 		Namespace: h.Namespace, ID: s.ID(), Bundle: s.Bundle(), Created: time.Now(),
 		Source: plan.Request.Source, Asked: plan.Request.Asked,
@@ -70,16 +74,13 @@ func (h *Hook) Create(ctx context.Context, s *hooks.Spec) error {
 	if err := os.WriteFile(before, s.Config(), 0o600); err != nil {
 		return fmt.Errorf("keep the spec as it was: %w", err)
 	}
-	if err := h.Roots.writeClaim(claim); err != nil {
-		return errors.Join(err, os.Remove(before))
-	}
 	h.hold(claim)
 	s.AfterMount(h, func(_ context.Context, rootfs string) error {
 		report, err := plan.install(s, oci, rootfs)
 		if err != nil {
 			return err
 		}
-		claim.Entries = append(claim.Entries, report...)
+		claim.Entries = append(claim.Entries, report...) // nobody else looks at these yet
 		return h.Roots.writeClaim(claim)
 	})
 	return s.Edit(func(oci *specs.Spec) error { plan.Apply(oci); return nil })

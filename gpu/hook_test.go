@@ -19,7 +19,7 @@ import (
 )
 
 // bundle makes one with an empty root file system.
-func bundle(t *testing.T, spec *specs.Spec) string {
+func bundle(t testing.TB, spec *specs.Spec) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "rootfs"), 0o755); err != nil {
@@ -99,9 +99,20 @@ func TestHookLife(t *testing.T) {
 	if read(t, filepath.Join(dir, BeforeFile)) != before {
 		t.Error("the spec as it was is not kept")
 	}
-	link, err := os.Readlink(filepath.Join(dir, "rootfs/usr/local/nvidia/lib64/libcuda.so.1"))
+	trees, _ := filepath.Glob(filepath.Join(r.Run, "gpu/trees/*"))
+	if len(trees) != 1 || !strings.Contains(read(t, filepath.Join(dir, "config.json")), trees[0]) {
+		t.Fatalf("trees %q: none, or not mounted", trees)
+	}
+	link, err := os.Readlink(filepath.Join(trees[0], "lib64/libcuda.so.1"))
 	if err != nil || link != "libcuda.so."+d.Version {
 		t.Errorf("link %q, %v", link, err)
+	}
+	info, err := os.Stat(filepath.Join(trees[0], "lib64", link))
+	if err != nil || info.Size() != 0 || info.Mode() != 0o444 {
+		t.Errorf("mount point %v, %v", info, err)
+	}
+	if entries, _ := os.ReadDir(filepath.Join(dir, "rootfs")); len(entries) > 0 {
+		t.Errorf("the root file system, which has no loader, got %v", entries)
 	}
 	claim, err := r.Claim("ns", "c")
 	if err != nil || claim.Bundle != dir || len(claim.Devices) != 1 || claim.Devices[0].UUID != d.GPUs[0].UUID {

@@ -29,6 +29,7 @@ func (s *survey) inject(plan *Plan, spec *specs.Spec, p *Planner) error {
 		}
 	}
 	s.injectLinks(plan, spec, base, caps)
+	plan.plantTree(s.roots, base)
 	if caps&(Graphics|Display) != 0 && !covered(spec, profilePath) {
 		for _, d := range s.selected {
 			plan.show(d.Device.Minor)

@@ -24,6 +24,10 @@ type Plan struct {
 	loader loaderPlan
 	drop   []planned[int] // indexes in spec.Mounts
 	cdi    []cdiHookCall  // entries of the spec's hooks that are carried out here
+	// build makes the directory of the host that is mounted where the
+	// libraries are, with treeLinks in it; nil where there is none.
+	build     func() error
+	treeLinks []planned[Link]
 	// visible has a bit for each minor of a GPU that EGL is to look for.
 	visible uint64
 }
@@ -59,7 +63,7 @@ func (p *Plan) Entries() []Entry {
 	for _, c := range p.cdi {
 		out = append(out, Entry{"hook", c.name, "", "carried out by the shim; the host's program is not run"})
 	}
-	for _, l := range p.links {
+	for _, l := range slices.Concat(p.treeLinks, p.links) {
 		out = append(out, Entry{"link", l.what.Path, l.what.Target, l.reason})
 	}
 	if p.visible != 0 {
