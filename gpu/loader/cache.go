@@ -61,10 +61,16 @@ func (c *Cache) Merge(entries []Entry) {
 // sort brings the entries into the order in which the loader searches by halves:
 // sonames descending, then flags descending; the rest keeps its order.
 func (c *Cache) sort() {
-	slices.SortStableFunc(c.Entries, func(a, b Entry) int {
-		// Flags are a signed number to ldconfig.
-		return cmp.Or(compareSonames(b.Soname, a.Soname), cmp.Compare(int32(b.ABI), int32(a.ABI)))
-	})
+	if !slices.IsSortedFunc(c.Entries, order) { // as one that was read is
+		slices.SortStableFunc(c.Entries, order)
+	}
+}
+
+func order(a, b Entry) int {
+	if o := compareSonames(b.Soname, a.Soname); o != 0 {
+		return o
+	}
+	return cmp.Compare(int32(b.ABI), int32(a.ABI)) // flags are a signed number to ldconfig
 }
 
 // compareSonames is the loader's order (_dl_cache_libcmp): by byte, but runs of

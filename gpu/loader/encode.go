@@ -34,7 +34,7 @@ func (t *stringTable) offset(s string) uint32 {
 func (c *Cache) Encode() ([]byte, error) {
 	c.sort()
 	le := binary.LittleEndian
-	text := stringTable{base: headerNew + len(c.Entries)*sizeNew, at: make(map[string]uint32)}
+	text := stringTable{base: headerNew + len(c.Entries)*sizeNew, at: make(map[string]uint32, 2*len(c.Entries))}
 	table := make([]byte, 0, len(c.Entries)*sizeNew)
 	for _, e := range c.Entries {
 		table = le.AppendUint32(table, uint32(e.ABI))
