@@ -18,12 +18,14 @@ GOTEST_E2E = go -C test/e2e test -count=1 -p 1
 # What conformance and bench compare, with which OCI runtime.
 SHIMS = -shim $(CURDIR)/bin/containerd-shim-pod-v2 \
 	-control $(CURDIR)/.tools/bin/containerd-shim-runc-v2 -runtime $(CURDIR)/.tools/bin/runc
+# What bench compares the first of them with.
+GPU = -gpu $(CURDIR)/bin/containerd-shim-gpu-v2
 
 export PATH := $(CURDIR)/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build test test-long unit lint fuzz bench budget oracle integration conformance compat test-v2 generate check demo install clean
+.PHONY: help setup build test test-long unit lint fuzz bench budget oracle integration conformance compat test-v2 test-gpu generate check demo install clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,10 +56,10 @@ fuzz: ## Fuzz every parser for FUZZTIME (20s) each
 
 bench: setup build ## Compare speed and memory with containerd-shim-runc-v2 (root)
 	@mkdir -p test/bench/results
-	go -C test/e2e run ./bench $(SHIMS) -json $(CURDIR)/test/bench/results/latest.json
+	go -C test/e2e run ./bench $(SHIMS) $(GPU) -json $(CURDIR)/test/bench/results/latest.json
 
 budget: setup build ## Fail if an idle shim's memory or the binary's size is beyond the budget (root)
-	go -C test/e2e run ./bench $(SHIMS) -check
+	go -C test/e2e run ./bench $(SHIMS) $(GPU) -check
 
 integration: setup build ## Drive a private containerd with its client, ctr and crictl (root)
 	$(GOTEST_E2E) -timeout 15m ./node/... ./image/...
@@ -76,6 +78,9 @@ oracle: setup ## Compare what is injected with NVIDIA's own library, on fake mac
 
 test-v2: setup build ## Run the tests on cgroup v2, in an emulated machine (root; Debian's kernel and QEMU)
 	@scripts/v2/run
+
+test-gpu: ## Run on a machine with an NVIDIA GPU, changing no setting of it (root; exit status 77 without one)
+	@scripts/gpu/test
 
 generate: ## Run the go:generate directives (none so far)
 	go generate ./...

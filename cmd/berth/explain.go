@@ -144,11 +144,11 @@ func (c *gpuCommand) entries(e *explanation) error {
 	fmt.Fprintf(c.stdout, "%s, for %q by %s:\n", verb, e.Asked, e.Source)
 	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 	for _, x := range e.Entries {
-		line := x.Path
-		if x.From != "" {
-			line += " <- " + x.From
+		from := x.From
+		if from != "" {
+			from = "<- " + from
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", x.Kind, line, x.Reason)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", x.Kind, x.Path, x.Reason, from)
 	}
 	return t.Flush()
 }

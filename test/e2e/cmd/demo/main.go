@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command demo starts a private containerd, runs a container and a CRI pod under
-// Berth's pod shim, prints each command with its output and time, and removes
+// Berth's pod shim and a container with a GPU under its gpu shim, prints each command with its output and time, and removes
 // everything again, also when it fails or is interrupted.
 package main
 
@@ -32,6 +32,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout io.Writer) (retErr error) {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	runtime := flags.String("runtime", node.PodRuntime, "runtime to show; "+node.RuncRuntime+" is the one to compare with")
+	onlyGPU := flags.Bool("gpu", false, "show the container with a GPU alone")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -40,7 +41,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) (retErr error) {
 		return err
 	}
 	defer func() { retErr = d.stop(ctx, retErr) }()
-	for _, part := range []func(context.Context) error{d.container, d.longRunning, d.pod} {
+	parts := []func(context.Context) error{d.container, d.longRunning, d.pod, d.gpu}
+	if *onlyGPU {
+		parts = parts[3:]
+	}
+	for _, part := range parts {
 		if err := part(ctx); err != nil {
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return errors.New("interrupted")
