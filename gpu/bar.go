@@ -40,11 +40,11 @@ func (b Bar) Err() error {
 	if text := strings.Trim(b.Meaning+": "+b.Message, ": "); text != "" {
 		why += " (" + text + ")"
 	}
-	todo := "reset it with `nvidia-smi --gpu-reset -i " + b.BusID + "`"
+	todo := "reset it with `nvidia-smi --gpu-reset -i " + b.BusID + "`, then"
 	if b.Class == ClassMachine.String() {
-		todo = "restart the machine or, once the GPU works again"
+		todo = "restart the machine or, once the GPU works again,"
 	}
-	return fmt.Errorf("GPU %s is barred from new containers since %s by %s; %s, then run `berth gpu clear %s`: %w",
+	return fmt.Errorf("GPU %s is barred from new containers since %s by %s; %s run `berth gpu clear %s`: %w",
 		b.BusID, b.When.UTC().Format(time.RFC3339), why, todo, b.BusID, errdefs.ErrFailedPrecondition)
 }
 

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
+	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -16,6 +18,10 @@ func (s *survey) inject(plan *Plan, spec *specs.Spec, p *Planner) error {
 		return err
 	}
 	base := libraryBase(spec)
+	if base == "" {
+		return fmt.Errorf("mounts of the container cover each of %s: leave one of them free for the driver's libraries: %w",
+			strings.Join(libraryBases[:], ", "), errdefs.ErrInvalidArgument)
+	}
 	caps := plan.Request.Capabilities
 	for _, f := range s.files.Files {
 		if !f.For(caps) {
@@ -23,6 +29,9 @@ func (s *survey) inject(plan *Plan, spec *specs.Spec, p *Planner) error {
 		}
 		reason := fmt.Sprintf("capability %s", f.Capability&caps)
 		dest := place(f.Path, f.Kind, base)
+		if inVolume(spec, dest) {
+			continue // who mounts a directory wants what is in it
+		}
 		plan.file(f.Host, dest, reason)
 		if f.Soname != "" {
 			plan.loader.add(path.Dir(dest), f.Soname, f.ABI)
@@ -42,7 +51,7 @@ func (s *survey) inject(plan *Plan, spec *specs.Spec, p *Planner) error {
 		s.injectStorage(plan)
 	}
 	for _, socket := range Sockets(s.roots) {
-		if !slices.Contains(p.Sockets, socket.Name) {
+		if !slices.Contains(p.Sockets, socket.Name) || inVolume(spec, socket.Path) {
 			continue
 		}
 		plan.mounts = append(plan.mounts, planned[specs.Mount]{

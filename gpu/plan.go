@@ -88,15 +88,24 @@ var (
 var libraryBases = [...]string{"/usr/local/nvidia", "/usr/local/berth/nvidia", "/opt/berth/nvidia"}
 
 // libraryBase is the first of libraryBases into which the user has mounted
-// nothing: what is written there must land in the root file system, not in a
-// volume.
+// nothing, empty if there is none: its mount points must be made in the root
+// file system, not in a volume.
 func libraryBase(spec *specs.Spec) string {
 	for _, base := range libraryBases {
 		if !covered(spec, base) && !slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool { return below(m.Destination, base) }) {
 			return base
 		}
 	}
-	return libraryBases[0]
+	return ""
+}
+
+// inVolume is true where a path lies in a directory that the user has mounted,
+// in which the runtime would make mount points, for all the world to see.
+func inVolume(spec *specs.Spec, path string) bool {
+	return slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool {
+		bind := m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
+		return bind && below(path, m.Destination)
+	})
 }
 
 // covered is true where a mount of the spec hides path or one of its parents.

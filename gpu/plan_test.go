@@ -147,6 +147,7 @@ func TestPlanKeepsOutOfVolumes(t *testing.T) {
 		"etc":        {"/etc", "/usr/local/nvidia/", true},
 		"etc's conf": {"/etc/ld.so.conf.d", "/usr/local/nvidia/", true},
 		"a file":     {"/etc/hosts", "/usr/local/nvidia/", false},
+		"programs":   {"/usr/bin", "/usr/local/nvidia/", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plan, err := p.Plan(t.Context(), changed(container("1"), func(s *specs.Spec) {
@@ -161,12 +162,24 @@ func TestPlanKeepsOutOfVolumes(t *testing.T) {
 			if plan.loader.hidden != c.hidden {
 				t.Errorf("hidden: %v", plan.loader.hidden)
 			}
-			for _, l := range paths(plan, "link") {
-				if below(l, c.mount) {
-					t.Errorf("link %s lies in the volume %s", l, c.mount)
+			for _, p := range append(paths(plan, "link"), paths(plan, "mount")...) {
+				if below(p, c.mount) {
+					t.Errorf("%s lies in the volume %s", p, c.mount)
 				}
 			}
 		})
+	}
+}
+
+func TestPlanNeedsRoomForLibraries(t *testing.T) {
+	_, r := machine(t, fakedriver.Config{GPUs: 1})
+	_, err := (&Planner{Roots: r}).Plan(t.Context(), changed(container("1"), func(s *specs.Spec) {
+		for _, base := range libraryBases {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: base, Source: "/vol", Type: "bind"})
+		}
+	}))
+	if !errors.Is(err, errdefs.ErrInvalidArgument) || !strings.Contains(err.Error(), "/usr/local/nvidia") {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -75,7 +75,10 @@ func container(t *testing.T, r gpu.Roots, namespace, id string, inject bool) str
 	if err == nil && inject {
 		var spec *hooks.Spec
 		if spec, err = hooks.LoadSpec(dir, id); err == nil {
-			err = hooks.Chain{&gpu.Hook{Planner: gpu.Planner{Roots: r}, Namespace: namespace}}.Create(t.Context(), spec)
+			chain := hooks.Chain{&gpu.Hook{Planner: gpu.Planner{Roots: r}, Namespace: namespace}}
+			if err = chain.Create(t.Context(), spec); err == nil {
+				err = chain.Mounted(t.Context(), spec)
+			}
 		}
 	}
 	if err != nil {

@@ -8,11 +8,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // TestWrite reads the archive back and follows every descriptor from the index.
@@ -53,6 +56,39 @@ func TestWrite(t *testing.T) {
 	}
 	if !names[Demo] || !names[Pause] || len(names) != 2 {
 		t.Errorf("index names %v", names)
+	}
+}
+
+// TestWriteTree wants the files of a directory in the image, and refuses others.
+func TestWriteTree(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "a/b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "a/b/program"), []byte("text"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("b/program", filepath.Join(dir, "a/link")); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := WriteTree(&out, "name", dir, ocispec.ImageConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	files := read(t, out.Bytes())
+	var index ocispec.Index
+	decode(t, files["index.json"], &index)
+	var manifest ocispec.Manifest
+	decode(t, blob(t, files, index.Manifests[0]), &manifest)
+	root := read(t, blob(t, files, manifest.Layers[0]))
+	if _, ok := root["a/link"]; !ok || string(root["a/b/program"]) != "text" || len(root) != 4 {
+		t.Errorf("the layer has %q", root)
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteTree(&out, "name", dir, ocispec.ImageConfig{}); err == nil || !strings.Contains(err.Error(), "fifo") {
+		t.Errorf("a FIFO in the directory: %v", err)
 	}
 }
 
