@@ -94,6 +94,9 @@ func access(rules []rspec.LinuxDeviceCgroup, d rspec.LinuxDevice) string {
 // host is a host's path as it is below the driver root, by its name without symlinks.
 func (v view) host(t *testing.T, source string) string {
 	t.Helper()
+	if strings.HasPrefix(source, v.m.roots.Run+"/") {
+		return "(a tree of links)" // made when the plan is carried out
+	}
 	real, err := filepath.EvalSymlinks(source)
 	if err != nil {
 		t.Error(err)
