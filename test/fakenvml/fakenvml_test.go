@@ -221,3 +221,51 @@ func TestBadStateIsTold(t *testing.T) {
 		t.Errorf("no state: %q", got)
 	}
 }
+
+// What the kernel shows of instances comes and goes with them.
+func TestCapabilities(t *testing.T) {
+	s := machine(H200)
+	s.GPUs[0].Minor, s.Caps = 2, t.TempDir()
+	mig := filepath.Join(s.Caps, "gpu2", "mig")
+	if err := os.MkdirAll(mig, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := stateFile(t, s)
+	for _, c := range []struct{ word, want string }{
+		{"gi=9@4", "gi1/access 282"},
+		{"ci=1/2", "gi1/access 282, gi1/ci0/access 283"},
+		{"gi=14@0", "gi1/access 282, gi1/ci0/access 283, gi3/access 300"},
+		{"rmci=1/0", "gi1/access 282, gi3/access 300"},
+		{"rmgi=1", "gi3/access 300"},
+		{"rmgi=3", ""},
+	} {
+		if got := run(t, path, c.word); !strings.HasPrefix(got[0], "0") {
+			t.Fatalf("%s gave %q", c.word, got)
+		}
+		var shown []string
+		for _, pattern := range []string{"gi*/access", "gi*/ci*/access"} {
+			files, err := filepath.Glob(filepath.Join(mig, pattern))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range files {
+				text, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var minor int
+				if _, err := fmt.Sscanf(string(text), "DeviceFileMinor: %d\n", &minor); err != nil {
+					t.Fatal(err)
+				}
+				shown = append(shown, fmt.Sprintf("%s %d", strings.TrimPrefix(file, mig+"/"), minor))
+			}
+		}
+		slices.Sort(shown)
+		if got := strings.Join(shown, ", "); got != c.want {
+			t.Errorf("after %s: %s, want %s", c.word, got, c.want)
+		}
+	}
+	if left, err := os.ReadDir(mig); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}

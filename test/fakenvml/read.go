@@ -48,6 +48,8 @@ func (s *State) line(line string) (err error) {
 		_, err = fmt.Sscan(line, &verb, &s.NVML)
 	case "cuda":
 		_, err = fmt.Sscan(line, &verb, &s.CUDA)
+	case "caps":
+		_, err = fmt.Sscan(line, &verb, &s.Caps)
 	case "gpu":
 		var g GPU
 		_, err = fmt.Sscan(line, &verb, &g.Model, &g.UUID, &g.BusID, &g.Minor, &mig, &pending, &lost)

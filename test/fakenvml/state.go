@@ -26,6 +26,9 @@ const (
 type State struct {
 	Driver, NVML string
 	CUDA         int   // 12080 for 12.8
+	// Caps is the directory in which instances that are made and destroyed show, as in
+	// /proc/driver/nvidia/capabilities; without it they show nowhere.
+	Caps      string
 	GPUs         []GPU // in the order of NVML's index
 	Processes    []Process
 	Rules        []Rule
@@ -136,6 +139,9 @@ func ignoringEINTR(f func() error) error {
 func (s State) encode() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "driver %s\nnvml %s\ncuda %d\n", s.Driver, s.NVML, s.CUDA)
+	if s.Caps != "" {
+		fmt.Fprintf(&b, "caps %s\n", s.Caps)
+	}
 	for i, g := range s.GPUs {
 		fmt.Fprintf(&b, "gpu %s %s %s %d %d %d %d\n", g.Model, g.UUID, g.BusID, g.Minor,
 			digit(g.MIG), digit(g.Pending), digit(g.Lost))

@@ -127,6 +127,8 @@ void call_end(struct call *c)
 	const struct rule *r = find_rule(c, "exit");
 	if (c->changed && !state_write(&c->s, c->fd))
 		fprintf(stderr, "fakenvml: write the state: %s\n", strerror(errno));
+	if (c->changed && c->gpu)
+		caps_show(&c->s, c->gpu);
 	unload(c);
 	if (r)
 		_exit(r->value);

@@ -83,6 +83,7 @@ struct rule {
 
 struct state {
 	char driver[80], nvml[80];
+	char caps[256]; /* where the kernel shows instances; empty: nowhere */
 	int cuda;
 	unsigned gpus, procs, rules;
 	struct gpu gpu[MAX_GPUS];
@@ -110,6 +111,7 @@ nvmlReturn_t call_begin(struct call *c, const void *handle, unsigned kinds, int 
 void call_end(struct call *c);
 bool state_read(struct state *s, int fd);
 bool state_write(const struct state *s, int fd);
+void caps_show(const struct state *s, const struct gpu *g);
 bool library_used(int by); /* by +1, -1 or 0: is it initialised now? */
 nvmlReturn_t copy_text(char *out, unsigned length, const char *text);
 const struct proc *gpu_process(const struct call *c, unsigned *from);

@@ -3,6 +3,7 @@
  * The state file: one machine for all processes that load the fake. Lines of words:
  *
  *   driver VERSION | nvml VERSION | cuda 12080
+ *   caps DIR                                      where instances are shown, as in /proc
  *   gpu MODEL UUID BUS MINOR MIG PENDING LOST     in the order of NVML's index
  *   gi GPU ID PROFILE START                       below its gpu; start is a memory slice
  *   ci GPU GI ID PROFILE START UUID               below its gi
@@ -82,6 +83,8 @@ static bool read_line(struct state *s, const char *line)
 		return sscanf(line, "nvml %79s", s->nvml) == 1;
 	if (strcmp(verb, "cuda") == 0)
 		return sscanf(line, "cuda %d", &s->cuda) == 1;
+	if (strcmp(verb, "caps") == 0)
+		return sscanf(line, "caps %255s", s->caps) == 1;
 	if (strcmp(verb, "gpu") == 0)
 		return read_gpu(s, line);
 	if (strcmp(verb, "gi") == 0)
@@ -133,6 +136,8 @@ bool state_write(const struct state *s, int fd)
 	FILE *f = fmemopen(text, sizeof text, "w");
 	NEED(f, false);
 	fprintf(f, "driver %s\nnvml %s\ncuda %d\n", s->driver, s->nvml, s->cuda);
+	if (s->caps[0])
+		fprintf(f, "caps %s\n", s->caps);
 	for (unsigned i = 0; i < s->gpus; i++)
 		print_gpu(f, s, i);
 	for (const struct proc *p = s->proc; p < s->proc + s->procs; p++)
