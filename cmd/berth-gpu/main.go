@@ -23,9 +23,12 @@ import (
 var version, revision = "devel", "unknown"
 
 const usage = `usage: berth-gpu list [--library PATH | --driver-root DIR]
+       berth-gpu mig acquire|release|sweep|ls [--library PATH | --driver-root DIR] <REQUEST
        berth-gpu --version | --help
 
-list prints the GPUs and their MIG devices as one JSON document.
+list prints the GPUs and their MIG devices as one JSON document. mig makes MIG
+instances for a container, destroys them, puts right what crashes left, shows
+them: the request is one JSON document, as is the answer (package gpu/nvml).
 
   --library PATH     load the driver's management library from this absolute path
   --driver-root DIR  look for it in the library folders below DIR, an absolute path
@@ -35,16 +38,13 @@ Exit status: 0; 1 with {"error":{"code","symbol","message"}} and a sentence on
 stderr if the driver did not answer; 2 if the command line is wrong.
 `
 
-// verbs are the questions, one file each.
-var verbs = map[string]func(*library) (any, error){"list": list}
-
 var errUsage = errors.New("usage")
 
 func main() {
-	os.Exit(exitCode(run(os.Args[1:], os.Stdout, os.Stderr), os.Stderr))
+	os.Exit(exitCode(run(os.Args[1:], os.Stdin, os.Stdout), os.Stderr))
 }
 
-func run(args []string, stdout, stderr io.Writer) error {
+func run(args []string, stdin io.Reader, stdout io.Writer) error {
 	if len(args) == 1 && args[0] == "--version" {
 		_, err := fmt.Fprintln(stdout, "berth-gpu", version, revision)
 		return err
@@ -53,7 +53,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 		_, err := io.WriteString(stdout, usage)
 		return err
 	}
-	if len(args) == 0 || verbs[args[0]] == nil {
+	verb, rest := question(args, stdin)
+	if verb == nil {
 		return fmt.Errorf("%w: no such verb: %q", errUsage, args)
 	}
 	var at location
@@ -61,17 +62,28 @@ func run(args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&at.library, "library", "", "")
 	flags.StringVar(&at.driverRoot, "driver-root", "", "")
-	if err := flags.Parse(args[1:]); err != nil || flags.NArg() > 0 {
+	if err := flags.Parse(rest); err != nil || flags.NArg() > 0 {
 		return fmt.Errorf("%w: %v %q", errUsage, err, flags.Args())
 	}
 	if err := at.check(); err != nil {
 		return err
 	}
-	answer, err := ask(at, verbs[args[0]])
+	answer, err := verb(at)
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(stdout).Encode(answer)
+}
+
+// question is what the first words ask for, nil if it is none, and the words after them.
+func question(args []string, stdin io.Reader) (func(location) (any, error), []string) {
+	if len(args) > 0 && args[0] == "list" {
+		return func(at location) (any, error) { return ask(at, list) }, args[1:]
+	}
+	if len(args) > 1 && args[0] == "mig" && actions[args[1]] != nil {
+		return func(at location) (any, error) { return transact(args[1], at, stdin) }, args[2:]
+	}
+	return nil, nil
 }
 
 func ask(at location, verb func(*library) (any, error)) (any, error) {
@@ -94,11 +106,17 @@ func exitCode(err error, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "berth-gpu: %v\n%s", err, usage)
 		return 2
 	}
-	var failure *wire.Error
-	if !errors.As(err, &failure) {
-		failure = &wire.Error{Code: "ERROR_OPERATING_SYSTEM", Message: err.Error()}
-	}
-	_ = json.NewEncoder(stderr).Encode(wire.Failure{Error: failure})
-	fmt.Fprintf(stderr, "berth-gpu: %v%s\n", err, advice(failure.Code))
+	failed := failure(err)
+	_ = json.NewEncoder(stderr).Encode(wire.Failure{Error: failed})
+	fmt.Fprintf(stderr, "berth-gpu: %v%s\n", err, advice(failed.Code))
 	return 1
+}
+
+// failure is the error of NVML that err is, or one of the same shape.
+func failure(err error) *wire.Error {
+	var failed *wire.Error
+	if !errors.As(err, &failed) {
+		failed = &wire.Error{Code: "ERROR_OPERATING_SYSTEM", Message: err.Error()}
+	}
+	return failed
 }

@@ -16,6 +16,14 @@ type Error struct {
 	Message string `json:"message"`          // the driver's words
 }
 
+// Codes of berth-gpu's own, beside NVML's.
+const (
+	CodeBadRequest = "BAD_REQUEST" // stdin was not understood
+	CodeMIGOff     = "MIG_OFF"     // no GPU is in MIG mode, and none may be put there
+	CodeHeld       = "HELD"        // the GPUs are somebody else's
+	CodeLocked     = "LOCKED"      // another transaction had the GPU until the deadline
+)
+
 // Failure is what berth-gpu writes to stderr.
 type Failure struct {
 	Error *Error `json:"error"`
@@ -37,13 +45,13 @@ func (e *Error) Unwrap() error {
 		return errdefs.ErrNotImplemented
 	case "ERROR_NO_PERMISSION":
 		return errdefs.ErrPermissionDenied
-	case "ERROR_INVALID_ARGUMENT":
+	case "ERROR_INVALID_ARGUMENT", CodeBadRequest:
 		return errdefs.ErrInvalidArgument
 	case "ERROR_INSUFFICIENT_RESOURCES":
 		return errdefs.ErrResourceExhausted
-	case "ERROR_IN_USE", "ERROR_RESET_REQUIRED", "ERROR_LIB_RM_VERSION_MISMATCH":
+	case "ERROR_IN_USE", "ERROR_RESET_REQUIRED", "ERROR_LIB_RM_VERSION_MISMATCH", CodeMIGOff, CodeHeld:
 		return errdefs.ErrFailedPrecondition
-	case "ERROR_DRIVER_NOT_LOADED", "ERROR_GPU_IS_LOST", "ERROR_TIMEOUT":
+	case "ERROR_DRIVER_NOT_LOADED", "ERROR_GPU_IS_LOST", "ERROR_TIMEOUT", CodeLocked:
 		return errdefs.ErrUnavailable
 	}
 	return errdefs.ErrUnknown

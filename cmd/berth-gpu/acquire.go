@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"berth/gpu/ledger"
+	"berth/gpu/mig"
+	wire "berth/gpu/nvml"
+)
+
+// undoTimeout bounds the wait for the locks of an acquire that failed, when its own deadline may
+// be over.
+const undoTimeout = 5 * time.Second
+
+// errTaken says that somebody else was faster.
+var errTaken = errors.New("the place was taken meanwhile")
+
+// acquire makes all that the owner asks for, or nothing. What the owner has from before is of an
+// acquire whose answer was lost, and is given back first.
+func acquire(t *transaction) (any, error) {
+	if _, err := t.giveBack(t.ctx, t.isOwners); err != nil {
+		return nil, err
+	}
+	swept := false
+	// Each time somebody took a place, there is one less to try.
+	for range 8 + 2*len(t.gpus) {
+		choices, err := t.choose()
+		if errdefs.IsResourceExhausted(err) && !swept {
+			swept = true
+			if _, err := t.sweep(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err != nil {
+			if !t.turnOn() {
+				return nil, t.refusal(err)
+			}
+			continue
+		}
+		made, err := t.makeAll(choices)
+		if err == nil {
+			return wire.MIGAcquired{Slices: made}, nil
+		}
+		if err := errors.Join(err, t.undo(made)); !errors.Is(err, errTaken) {
+			return nil, err
+		}
+	}
+	return nil, t.refusal(fmt.Errorf("others took each place that was chosen: %w", errdefs.ErrResourceExhausted))
+}
+
+func (t *transaction) isOwners(r *ledger.Record) bool {
+	return r.Owner.Namespace == t.Owner.Namespace && r.Owner.Container == t.Owner.Container
+}
+
+// choose finds places on the GPUs as they are now, without locks.
+func (t *transaction) choose() ([]mig.Choice, error) {
+	var gpus []mig.GPU
+	for _, g := range t.gpus {
+		if !g.on {
+			continue
+		}
+		if failed := g.read(); failed != nil {
+			t.broken = append(t.broken, failed)
+			continue
+		}
+		if why, err := t.leftAlone(g); err != nil {
+			return nil, err
+		} else if why == "" {
+			gpus = append(gpus, g.GPU)
+		}
+	}
+	if len(gpus) == 0 {
+		return nil, fmt.Errorf("no GPU may be used: %w", errdefs.ErrFailedPrecondition)
+	}
+	return mig.Choose(gpus, t.asks())
+}
+
+func (t *transaction) asks() []mig.Ask {
+	var out []mig.Ask
+	for _, a := range t.Asks {
+		out = append(out, mig.Ask{Profile: a.Profile, Memory: a.Memory, Count: a.Count})
+	}
+	return out
+}
+
+// makeAll makes the choices, GPU by GPU. What it made before an error it returns too.
+func (t *transaction) makeAll(choices []mig.Choice) (made []wire.Slice, err error) {
+	out := make([]wire.Slice, len(choices))
+	var done []wire.Slice
+	for i, c := range choices {
+		if slices.ContainsFunc(choices[:i], func(b mig.Choice) bool { return b.BusID == c.BusID }) {
+			continue
+		}
+		var indices []int
+		for j := i; j < len(choices); j++ {
+			if choices[j].BusID == c.BusID {
+				indices = append(indices, j)
+			}
+		}
+		some, err := t.makeOn(t.gpu(c.BusID), choices, indices)
+		done = append(done, some...)
+		if err != nil {
+			return done, err
+		}
+		for n, j := range indices {
+			out[j] = some[n]
+		}
+	}
+	return out, nil
+}
+
+// makeOn makes the choices of one GPU under its lock, where they still fit.
+func (t *transaction) makeOn(g *slicedGPU, choices []mig.Choice, indices []int) (made []wire.Slice, retErr error) {
+	l, err := t.lock(t.ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { retErr = errors.Join(retErr, l.Unlock()) }()
+	if _, err := t.reconcile(l, g, t.now, func(*ledger.Record) bool { return true }); err != nil {
+		return nil, err
+	}
+	if failed := g.read(); failed != nil {
+		return nil, failed
+	}
+	if why, err := t.leftAlone(g); err != nil || why != "" {
+		return nil, errors.Join(errTaken, err)
+	}
+	asks := make([]mig.Ask, len(indices))
+	for n, j := range indices {
+		asks[n] = mig.Ask{Profile: choices[j].Profile.Name, Count: 1}
+	}
+	again, err := mig.Choose([]mig.GPU{g.GPU}, asks)
+	if err != nil {
+		return nil, errTaken
+	}
+	for _, c := range again {
+		s, err := t.makeOne(l, g, c)
+		if err != nil {
+			return made, err
+		}
+		made = append(made, *s)
+	}
+	return made, nil
+}
+
+// makeOne is the heart of it: each step is on record before it is taken.
+func (t *transaction) makeOne(l *ledger.Locked, g *slicedGPU, c mig.Choice) (*wire.Slice, error) {
+	before, failed := g.instances()
+	if failed != nil {
+		return nil, failed
+	}
+	r := &ledger.Record{ID: ledger.NewID(), BootID: t.BootID, Driver: t.Driver, GPU: g.UUID, BusID: g.BusID,
+		Profile: c.Profile.ID, Name: c.Profile.Name, Place: place(c.Placement), Owner: *t.Owner, Began: time.Now().UTC()}
+	for _, in := range before {
+		r.Before = append(r.Before, ledger.Known{GI: in.GI, Place: place(in.Placement)})
+	}
+	if err := l.Write(r, ledger.Intent); err != nil {
+		return nil, err
+	}
+	handle, failed := g.create(c.Profile, c.Placement)
+	if failed != nil && refused(failed) {
+		if err := l.Remove(r.ID); err != nil {
+			return nil, errors.Join(failed, err)
+		}
+		if failed.Code == "ERROR_INSUFFICIENT_RESOURCES" {
+			return nil, errTaken
+		}
+		return nil, failed
+	}
+	if failed != nil { // it may be there all the same
+		return nil, errors.Join(failed, t.undoOne(l, g, r))
+	}
+	s, err := t.finish(l, g, r, c, instance{handle: handle})
+	if err != nil {
+		return nil, errors.Join(err, t.undoOne(l, g, r))
+	}
+	return s, nil
+}
+
+func (t *transaction) finish(l *ledger.Locked, g *slicedGPU, r *ledger.Record, c mig.Choice, in instance) (*wire.Slice, error) {
+	in, failed := g.describe(in.handle)
+	if failed != nil {
+		return nil, failed
+	}
+	if in.Placement != c.Placement || in.Profile != c.Profile.ID {
+		return nil, fmt.Errorf("the driver made %+v, asked for %s at %+v: %w", in.Instance, c.Profile.Name, c.Placement, errdefs.ErrInternal)
+	}
+	r.GI = &in.GI
+	if err := l.Write(r, ledger.GICreated); err != nil {
+		return nil, err
+	}
+	ci, failed := g.createCompute(in, c.Profile)
+	if failed != nil {
+		return nil, failed
+	}
+	r.CI, r.MIG = &ci.id, ci.uuid
+	if err := l.Write(r, ledger.Ready); err != nil {
+		return nil, err
+	}
+	return &wire.Slice{ID: r.ID, GPU: g.UUID, BusID: g.BusID, Index: g.Index, Minor: g.minor, UUID: ci.uuid,
+		GI: in.GI, CI: ci.id, Profile: c.Profile.Name, Place: r.Place}, nil
+}
+
+// refused says that the driver did nothing. After any other error something may be there.
+func refused(e *wire.Error) bool {
+	return slices.Contains([]string{"ERROR_INSUFFICIENT_RESOURCES", "ERROR_NO_PERMISSION", "ERROR_NOT_SUPPORTED",
+		"ERROR_INVALID_ARGUMENT", "ERROR_FUNCTION_NOT_FOUND", "ERROR_IN_USE"}, e.Code)
+}
+
+// undoOne destroys what was made of a record, under the lock that it was made under.
+func (t *transaction) undoOne(l *ledger.Locked, g *slicedGPU, r *ledger.Record) error {
+	_, err := t.reconcile(l, g, nobody(t.now), func(o *ledger.Record) bool { return o.ID == r.ID })
+	return err
+}
+
+// nobody has every owner gone.
+func nobody(now ledger.Now) ledger.Now {
+	now.Alive = func(wire.Owner) bool { return false }
+	return now
+}
+
+// undo gives back slices that are ready.
+func (t *transaction) undo(made []wire.Slice) error {
+	if len(made) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
+	defer cancel()
+	_, err := t.giveBack(ctx, func(r *ledger.Record) bool {
+		return slices.ContainsFunc(made, func(s wire.Slice) bool { return s.ID == r.ID })
+	})
+	return err
+}

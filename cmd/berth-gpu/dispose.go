@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package main
+
+import (
+	"errors"
+
+	"berth/gpu/ledger"
+	wire "berth/gpu/nvml"
+)
+
+// told is an action about a record as it is now.
+func told(r *ledger.Record, did wire.Deed, why string) wire.MIGAction {
+	owner := r.Owner
+	return wire.MIGAction{BusID: r.BusID, ID: r.ID, State: string(r.State), Owner: &owner, GI: r.GI, Place: r.Place, Did: did, Why: why, Since: r.Began}
+}
+
+// reconcile judges the records of a GPU, under its lock, and does what is to be done. Those that
+// choose says no to are left alone.
+func (t *transaction) reconcile(l *ledger.Locked, g *slicedGPU, now ledger.Now, choose func(*ledger.Record) bool) ([]wire.MIGAction, error) {
+	records, torn, err := l.Read()
+	if err != nil || len(records)+len(torn) == 0 {
+		return nil, err
+	}
+	instances, live, failed := g.live()
+	if failed != nil {
+		return nil, failed
+	}
+	var out []wire.MIGAction
+	for _, r := range records {
+		if !choose(r) {
+			continue
+		}
+		v := ledger.Judge(r, records, live, now)
+		a := told(r, v.Deed, v.Why)
+		if v.GI >= 0 {
+			a.GI = &v.GI
+		}
+		if !t.DryRun {
+			a.Did, a.Why, err = t.carryOut(l, g, r, v, instances)
+			if err != nil {
+				return out, err
+			}
+		}
+		out = append(out, a)
+	}
+	tornActions, err := t.reconcileTorn(l, torn, records, live)
+	return append(out, tornActions...), err
+}
+
+func (t *transaction) carryOut(l *ledger.Locked, g *slicedGPU, r *ledger.Record, v ledger.Verdict, instances []instance) (wire.Deed, string, error) {
+	switch v.Deed {
+	case wire.Forgotten:
+		return v.Deed, v.Why, l.Remove(r.ID)
+	case wire.Destroyed:
+		for _, in := range instances {
+			if in.GI == v.GI {
+				failed, err := t.dispose(l, g, r, in)
+				if failed != nil {
+					return wire.Zombie, v.Why + "; " + failed.Error(), err
+				}
+				return v.Deed, v.Why, err
+			}
+		}
+	}
+	return v.Deed, v.Why, nil
+}
+
+// dispose destroys a record's instance and removes the record. What the driver refuses is kept as
+// Zombie: not an error of the transaction, but said.
+func (t *transaction) dispose(l *ledger.Locked, g *slicedGPU, r *ledger.Record, in instance) (failed *wire.Error, err error) {
+	if r.State != ledger.Releasing && r.State != ledger.Zombie || r.GI == nil {
+		r.GI = &in.GI
+		if err := l.Write(r, ledger.Releasing); err != nil {
+			return nil, err
+		}
+	}
+	if failed = g.destroy(in); failed == nil {
+		return nil, l.Remove(r.ID)
+	}
+	r.Error = failed.Error()
+	return failed, l.Write(r, ledger.Zombie)
+}
+
+// reconcileTorn removes files that are no record if no instance can be theirs.
+func (t *transaction) reconcileTorn(l *ledger.Locked, torn []ledger.Torn, records []*ledger.Record, live []ledger.Live) (out []wire.MIGAction, err error) {
+	unexplained := 0
+	for _, in := range live {
+		if !ledger.Explained(in, records, t.now) {
+			unexplained++
+		}
+	}
+	for _, file := range torn {
+		a := wire.MIGAction{BusID: l.BusID, ID: file.ID, State: "torn", Did: wire.Forgotten,
+			Why: "it cannot be read (" + file.Err.Error() + "), and no instance is without a record"}
+		if unexplained > 0 {
+			a.Did, a.Why = wire.Kept, "it cannot be read ("+file.Err.Error()+"), and an instance without a record may be its"
+		} else if !t.DryRun {
+			err = errors.Join(err, l.Remove(file.ID))
+		}
+		out = append(out, a)
+	}
+	return out, err
+}

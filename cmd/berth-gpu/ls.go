@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package main
+
+import (
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	"berth/gpu/ledger"
+	wire "berth/gpu/nvml"
+)
+
+// ls shows the GPUs, without a lock: a transaction that is under way shows as far as it is.
+func ls(t *transaction) (any, error) {
+	out := wire.MIGList{GPUs: []wire.MIGGPU{}}
+	for _, g := range t.gpus {
+		d, err := t.dir(g.BusID)
+		if err != nil {
+			return nil, err
+		}
+		if g.on {
+			if failed := g.read(); failed != nil {
+				out.GPUs = append(out.GPUs, wire.MIGGPU{Index: g.Index, UUID: g.UUID, BusID: g.BusID, Mode: wire.MIGEnabled, Error: failed})
+				continue
+			}
+		}
+		out.GPUs = append(out.GPUs, t.list(d, g))
+	}
+	return out, nil
+}
+
+func (t *transaction) list(d *ledger.Dir, g *slicedGPU) wire.MIGGPU {
+	out := wire.MIGGPU{Index: g.Index, UUID: g.UUID, BusID: g.BusID, Mode: wire.MIGDisabled}
+	names := make(map[int]string)
+	for _, p := range g.Profiles {
+		names[p.ID] = p.Name
+		for _, at := range p.Placements {
+			out.Slots = max(out.Slots, at.Start+at.Size)
+		}
+	}
+	out.HeldBy, _ = d.HeldBy()
+	if !g.on {
+		return out
+	}
+	out.Mode = wire.MIGEnabled
+	live, records, torn, err := t.view(d, g)
+	if err != nil {
+		out.Error = failure(err)
+		return out
+	}
+	for _, file := range torn {
+		out.Torn = append(out.Torn, file.ID)
+	}
+	for _, in := range live {
+		shown := wire.MIGInstance{GI: in.GI, Profile: names[in.Profile], Place: in.Place, UUIDs: in.MIG}
+		for _, r := range records {
+			if ledger.Explained(in, []*ledger.Record{r}, t.now) {
+				shown.Owner, shown.State, shown.Since = &r.Owner, string(r.State), r.Began
+			}
+		}
+		out.Instances = append(out.Instances, shown)
+	}
+	var failed *wire.Error
+	out.Fits, failed = g.fits()
+	if failed != nil && !absent(failed) {
+		out.Error = failed
+	}
+	return out
+}
+
+// fits asks the driver how many more of each profile there is room for.
+func (g *slicedGPU) fits() (out []wire.MIGFit, _ *wire.Error) {
+	for _, p := range g.Profiles {
+		n, failed := get(g.lib, "nvmlDeviceGetGpuInstanceRemainingCapacity", func() (int, nvml.Return) {
+			return g.handle.GetGpuInstanceRemainingCapacity(profileInfo(p))
+		})
+		if failed != nil {
+			return nil, failed
+		}
+		out = append(out, wire.MIGFit{Profile: p.Name, Count: n})
+	}
+	return out, nil
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"berth/gpu/ledger"
+	wire "berth/gpu/nvml"
+)
+
+// A process that ended may be a client of the driver for a moment yet: its memory is taken down
+// in the background, and nothing tells when that is over.
+const (
+	firstPause = 20 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// release takes back all that the owner has. What is in use is tried again until the deadline, and
+// then left to a sweep: the container's end waits for nobody's process.
+func release(t *transaction) (any, error) {
+	done := wire.MIGReport{Actions: []wire.MIGAction{}}
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		report, err := t.giveBack(t.ctx, t.isOwners)
+		if err != nil {
+			return nil, err
+		}
+		zombies := slices.ContainsFunc(report, func(a wire.MIGAction) bool { return a.Did == wire.Zombie })
+		if deadline, _ := t.ctx.Deadline(); !zombies || time.Until(deadline) < pause {
+			done.Actions = append(done.Actions, report...)
+			return done, nil
+		}
+		done.Actions = append(done.Actions, slices.DeleteFunc(report, func(a wire.MIGAction) bool { return a.Did == wire.Zombie })...)
+		time.Sleep(pause) // without a lock
+	}
+}
+
+// giveBack destroys the instances of the records that mine says yes to, on each GPU that has one.
+func (t *transaction) giveBack(ctx context.Context, mine func(*ledger.Record) bool) (out []wire.MIGAction, err error) {
+	dirs, err := ledger.GPUs(t.Run)
+	if err != nil {
+		return nil, err
+	}
+	for _, busID := range dirs {
+		d, err := t.dir(busID)
+		if err != nil {
+			return out, err
+		}
+		records, _, err := d.Read()
+		if err != nil {
+			return out, err
+		}
+		if !slices.ContainsFunc(records, mine) {
+			continue
+		}
+		report, err := t.giveBackOn(ctx, busID, mine)
+		if out = append(out, report...); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+func (t *transaction) giveBackOn(ctx context.Context, busID string, mine func(*ledger.Record) bool) (out []wire.MIGAction, retErr error) {
+	g := t.gpu(busID)
+	if g == nil {
+		return nil, t.lost(busID)
+	}
+	l, err := t.lock(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { retErr = errors.Join(retErr, l.Unlock()) }()
+	return t.reconcile(l, g, nobody(t.now), mine)
+}
+
+// lost is the error of a GPU with records that NVML does not answer for.
+func (t *transaction) lost(busID string) error {
+	for _, failed := range t.broken {
+		return failed
+	}
+	return &wire.Error{Code: "ERROR_NOT_FOUND", Message: "GPU " + busID + ", of which there are records, is not there"}
+}

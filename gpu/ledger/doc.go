@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ledger is the write-ahead journal of the MIG instances that Berth makes: who has which
+// slice of which GPU, on disk before and after each step, so that whoever comes after a crash
+// knows what was made and for whom.
+//
+// There is a directory a GPU, <run>/gpu/mig/<bus id>, with one file a slice, written whole (a
+// temporary file, fsync, rename, fsync of the directory), and a lock. Only the holder of the lock
+// ([Dir.Lock]) writes, and it holds it for a whole transaction, so to any later holder
+//
+//	Intent      a creation was begun and abandoned; a GPU instance may be there, without id
+//	GICreated   the same, and the id of the GPU instance is known; a compute instance may be there
+//	Ready       the slice is its owner's, until the owner is gone
+//	Releasing   a destruction was begun; any part of the instance may be gone
+//	Zombie      it could not be destroyed, since something uses it
+//
+// and a record that is gone is an instance that is gone. [Judge] says what is to be done about a
+// record. It never says to destroy an instance of which there is no record: one at the place of an
+// Intent is ours only if it has the profile, was not there before, is in no other record and has
+// no compute instance, which we make only after GICreated. What remains is a foreigner who
+// takes the place between our Intent and our call, whose instance is still empty, while we die
+// before the refusal is on record.
+//
+// A record of another boot, or of another loading of the driver, is of an instance that cannot be:
+// it is forgotten, unless the very MIG UUID is still there. A file that is torn (its checksum is
+// wrong) tells nothing, not even a place: it blocks nothing, is reported, and is removed once
+// every live instance is of some other record, for then it has none.
+//
+// What does not belong here: calls of NVML (cmd/berth-gpu); the choice of a place (gpu/mig).
+package ledger

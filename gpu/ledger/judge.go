@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+import (
+	"slices"
+
+	"berth/gpu/nvml"
+)
+
+// Now is what a record is judged by.
+type Now struct {
+	BootID string
+	Driver nvml.Driver
+	// Alive says whether the owner's process lives.
+	Alive func(nvml.Owner) bool
+}
+
+// Live is a GPU instance that there is.
+type Live struct {
+	GI, Profile int
+	Place       nvml.Place
+	MIG         []string // UUIDs of its compute instances
+}
+
+// Verdict is what is to be done about a record.
+type Verdict struct {
+	Deed nvml.Deed // Kept, Destroyed or Forgotten
+	GI   int       // what is to be destroyed, or is kept
+	Why  string
+}
+
+// Judge decides about a record of a GPU, as the holder of its lock, who is in no transaction.
+// all are the GPU's records, live its instances.
+func Judge(r *Record, all []*Record, live []Live, now Now) Verdict {
+	i := slices.IndexFunc(live, func(in Live) bool { return r.is(in, all, now) })
+	switch {
+	case i < 0 && !r.Same(now):
+		return Verdict{Deed: nvml.Forgotten, GI: -1, Why: "the machine was booted, or the driver loaded, since"}
+	case i < 0:
+		return Verdict{Deed: nvml.Forgotten, GI: -1, Why: "there is no such instance"}
+	case r.State == Ready && now.Alive(r.Owner):
+		return Verdict{Deed: nvml.Kept, GI: live[i].GI, Why: "its owner lives"}
+	case r.State == Ready:
+		return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "its owner is gone"}
+	case r.State == Zombie:
+		return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "it was released while in use"}
+	case r.State == Releasing:
+		return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "its release was not finished"}
+	}
+	return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "its creation was not finished"}
+}
+
+// Explained says that an instance is of one of the records.
+func Explained(in Live, all []*Record, now Now) bool {
+	return slices.ContainsFunc(all, func(r *Record) bool { return r.is(in, all, now) })
+}
+
+// is says that the instance is the one that was made for the record.
+func (r *Record) is(in Live, all []*Record, now Now) bool {
+	if in.Profile != r.Profile || in.Place != r.Place {
+		return false
+	}
+	named := r.MIG != "" && slices.Contains(in.MIG, r.MIG)
+	switch {
+	case !r.Same(now): // unless boot and driver are the same after all
+		return named
+	case r.MIG != "": // the compute instance may be gone, but not be another
+		return *r.GI == in.GI && (named || len(in.MIG) == 0)
+	case r.GI != nil:
+		return *r.GI == in.GI
+	}
+	return len(in.MIG) == 0 && !slices.Contains(r.Before, Known{in.GI, in.Place}) &&
+		!slices.ContainsFunc(all, func(o *Record) bool {
+			return o != r && o.Same(now) && o.GI != nil && *o.GI == in.GI && o.Place == in.Place
+		})
+}

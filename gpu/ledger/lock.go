@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Locked is a Dir whose lock is held. The lock is the open file's, so it dies with the process.
+type Locked struct {
+	*Dir
+	lock *os.File
+}
+
+// Lock waits for the lock until ctx is done. A wait that was given up ends by itself, and lets go
+// of what it then gets.
+func (d *Dir) Lock(ctx context.Context) (*Locked, error) {
+	f, err := os.OpenFile(filepath.Join(d.path, lockFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock GPU %s: %w", d.BusID, err)
+	}
+	// One file descriptor, used in a goroutine of its own: the kernel tells when the lock is free.
+	fd := int(f.Fd())
+	done := make(chan error)
+	go func() {
+		err := unix.Flock(fd, unix.LOCK_EX)
+		for err == unix.EINTR {
+			err = unix.Flock(fd, unix.LOCK_EX)
+		}
+		select {
+		case done <- err:
+		case <-ctx.Done():
+			_ = f.Close()
+		}
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("lock GPU %s: %w", d.BusID, err), f.Close())
+		}
+	case <-ctx.Done():
+		return nil, fmt.Errorf("another transaction holds the lock of GPU %s: %w", d.BusID, ctx.Err())
+	}
+	l := &Locked{Dir: d, lock: f}
+	if err := l.clean(); err != nil {
+		return nil, errors.Join(err, l.Unlock())
+	}
+	return l, nil
+}
+
+// Unlock lets the next one in.
+func (l *Locked) Unlock() error { return l.lock.Close() }
+
+// clean removes what a writer left that died: nobody else writes now.
+func (l *Locked) clean() error {
+	left, err := filepath.Glob(filepath.Join(l.path, tmpPrefix+"*"))
+	for _, path := range left {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
+}
+
+// Write puts a record into the next state, on disk.
+func (l *Locked) Write(r *Record, s State) error {
+	if !slices.Contains(next[r.State], s) {
+		return fmt.Errorf("record %s cannot go from %q to %q", r.ID, r.State, s)
+	}
+	r.State, r.Wrote = s, time.Now().UTC()
+	if err := r.check(); err != nil {
+		return fmt.Errorf("write record: %w", err)
+	}
+	data, err := encode(r)
+	if err != nil {
+		return err
+	}
+	if err := l.replace(r.ID+suffix, data); err != nil {
+		return fmt.Errorf("write record %s of GPU %s: %w", r.ID, l.BusID, err)
+	}
+	return nil
+}
+
+func (l *Locked) replace(name string, data []byte) error {
+	tmp := filepath.Join(l.path, tmpPrefix+name)
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	l.did("make")
+	_, err = f.Write(data)
+	l.did("write")
+	err = errors.Join(err, f.Sync(), f.Close())
+	l.did("sync")
+	if err == nil {
+		err = os.Rename(tmp, filepath.Join(l.path, name))
+		l.did("rename")
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	return l.sync()
+}
+
+// Remove forgets a record, or a torn file. It may be gone already.
+func (l *Locked) Remove(id string) error {
+	if id == "" || strings.ContainsRune(id, '/') {
+		return fmt.Errorf("%q is no record", id)
+	}
+	if err := os.Remove(filepath.Join(l.path, id+suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove record %s of GPU %s: %w", id, l.BusID, err)
+	}
+	l.did("remove")
+	return l.sync()
+}
+
+// sync has the directory's change on disk.
+func (l *Locked) sync() error {
+	dir, err := os.Open(l.path)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(dir.Sync(), dir.Close())
+	l.did("sync directory")
+	return err
+}
+
+func (l *Locked) did(step string) {
+	if l.step != nil {
+		l.step(step)
+	}
+}

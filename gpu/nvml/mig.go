@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nvml
+
+import "time"
+
+// MIGRequest is what `berth-gpu mig` reads from stdin.
+type MIGRequest struct {
+	Run    string `json:"run"`     // Roots.Run; the ledger is below gpu/mig in it
+	BootID string `json:"boot_id"` // /proc/sys/kernel/random/boot_id
+	Driver Driver `json:"driver"`
+	// TimeoutMS bounds all waiting: for locks, and for a destroyed instance's last clients.
+	TimeoutMS int64 `json:"timeout_ms"`
+	// Owner is of acquire and release.
+	Owner *Owner `json:"owner,omitempty"`
+	// Asks are acquire's: all that the owner is to have.
+	Asks []MIGAsk `json:"asks,omitempty"`
+	// GPUs are those that may be used; none means every GPU in MIG mode.
+	GPUs []GPURule `json:"gpus,omitempty"`
+	// ShareForeign lets slices be made beside instances that somebody else made.
+	ShareForeign bool `json:"share_foreign,omitempty"`
+	// DryRun has sweep say what it would do.
+	DryRun bool `json:"dry_run,omitempty"`
+}
+
+// Driver is one loading of the kernel module: no MIG instance outlives it.
+type Driver struct {
+	Version string `json:"version"`
+	Load    string `json:"load"` // differs after each loading; opaque
+}
+
+// Owner is the container that a slice is for, and the process that answers for it.
+type Owner struct {
+	Namespace string `json:"namespace"` // containerd's
+	Container string `json:"container"`
+	Pod       string `json:"pod,omitempty"`
+	PID       int    `json:"pid"`        // the shim's
+	StartTime uint64 `json:"start_time"` // field 22 of /proc/PID/stat, in clock ticks
+}
+
+// MIGAsk is for Count slices of a profile, or of any with so much memory.
+type MIGAsk struct {
+	Profile string `json:"profile,omitempty"` // "3g.71gb"
+	Memory  uint64 `json:"memory,omitempty"`  // bytes, at least; without Profile
+	Count   int    `json:"count"`
+}
+
+// GPURule is what the configuration allows of one GPU.
+type GPURule struct {
+	BusID     string `json:"bus_id"`
+	AllowMode bool   `json:"allow_mode,omitempty"` // MIG mode may be turned on
+}
+
+// Place is a run of memory slices.
+type Place struct {
+	Start int `json:"start"`
+	Size  int `json:"size"`
+}
+
+// Overlaps says that the two share a memory slice.
+func (p Place) Overlaps(q Place) bool {
+	return p.Start < q.Start+q.Size && q.Start < p.Start+p.Size
+}
+
+// MIGAcquired is the answer of `berth-gpu mig acquire`, in the order of the asks.
+type MIGAcquired struct {
+	Slices []Slice `json:"slices"`
+}
+
+// Slice is a GPU instance with one compute instance as large, made for an owner.
+type Slice struct {
+	ID      string `json:"id"` // of its record in the ledger
+	GPU     string `json:"gpu"`
+	BusID   string `json:"bus_id"`
+	Index   int    `json:"index"`
+	Minor   int    `json:"minor"` // the GPU's
+	UUID    string `json:"uuid"`  // "MIG-..."
+	GI      int    `json:"gi"`
+	CI      int    `json:"ci"`
+	Profile string `json:"profile"`
+	Place   Place  `json:"place"`
+}
+
+// MIGReport is the answer of release and sweep: what became of each record that they looked at.
+type MIGReport struct {
+	Actions []MIGAction `json:"actions"`
+}
+
+// MIGAction is what was done about one record, or with DryRun would be.
+type MIGAction struct {
+	BusID string    `json:"bus_id"`
+	ID    string    `json:"id"`
+	State string    `json:"state"` // before: "Ready"; "torn" if it cannot be read
+	Owner *Owner    `json:"owner,omitempty"`
+	GI    *int      `json:"gi,omitempty"`
+	Place Place     `json:"place"`
+	Did   Deed      `json:"did"`
+	Why   string    `json:"why"`
+	Since time.Time `json:"since,omitzero"`
+}
+
+// Deed is what was done about a record.
+type Deed string
+
+const (
+	Destroyed Deed = "destroyed" // the instance, and its record
+	Forgotten Deed = "forgotten" // the record: there is no such instance
+	Zombie    Deed = "zombie"    // the instance cannot be destroyed yet; a later sweep tries again
+	Kept      Deed = "kept"
+)
+
+// MIGList is the answer of `berth-gpu mig ls`.
+type MIGList struct {
+	GPUs []MIGGPU `json:"gpus"`
+}
+
+// MIGGPU is a GPU that can do MIG.
+type MIGGPU struct {
+	Index     int           `json:"index"`
+	UUID      string        `json:"uuid"`
+	BusID     string        `json:"bus_id"`
+	Mode      string        `json:"mode"`              // MIGEnabled or MIGDisabled
+	HeldBy    string        `json:"held_by,omitempty"` // by whom it is managed, if not by berth
+	Slots     int           `json:"slots"`             // memory slices
+	Instances []MIGInstance `json:"instances,omitempty"`
+	Fits      []MIGFit      `json:"fits,omitempty"`
+	Torn      []string      `json:"torn,omitempty"` // records that cannot be read
+	Error     *Error        `json:"error,omitempty"`
+}
+
+// MIGInstance is one GPU instance. Without Owner it is foreign.
+type MIGInstance struct {
+	GI      int       `json:"gi"`
+	Profile string    `json:"profile"`
+	Place   Place     `json:"place"`
+	UUIDs   []string  `json:"uuids,omitempty"`
+	Owner   *Owner    `json:"owner,omitempty"`
+	State   string    `json:"state,omitempty"` // of the owner's record
+	Since   time.Time `json:"since,omitzero"`
+}
+
+// MIGFit is how many more of a profile there is room for.
+type MIGFit struct {
+	Profile string `json:"profile"`
+	Count   int    `json:"count"`
+}
