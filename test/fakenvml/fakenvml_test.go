@@ -207,6 +207,40 @@ func TestExitAfter(t *testing.T) {
 	}
 }
 
+// A crash is by SIGKILL after the N-th call of the process, whatever it is.
+func TestCrash(t *testing.T) {
+	for n := 1; ; n++ {
+		s := machine(A100)
+		s.Rules = []Rule{{Crash, AnyCall, n, -1}}
+		path := stateFile(t, s)
+		cmd := exec.Command(mig, "mode=1", "gi=0@0") // init, handle, mode, places, create, info, shutdown
+		cmd.Env = []string{"BERTH_FAKE_NVML=" + path}
+		_ = cmd.Run()
+		got, err := Read(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made := len(got.GPUs[0].Instances) == 1; made != (n >= 5) || (cmd.ProcessState.ExitCode() == 0) != (n > 7) {
+			t.Errorf("killed at call %d: %v, made %v", n, cmd.ProcessState, made)
+		}
+		if n > 7 {
+			return
+		}
+	}
+}
+
+func TestThief(t *testing.T) {
+	s := machine(A100)
+	s.Rules = []Rule{{Thief, "nvmlDeviceCreateGpuInstanceWithPlacement", 1, -1}}
+	path := stateFile(t, s)
+	if got := run(t, path, "gi=9@4", "gi=9@0"); !reflect.DeepEqual(got, []string{insufficient, "0 gi 2 at 0:4"}) {
+		t.Errorf("%q", got)
+	}
+	if got, err := Read(path); err != nil || len(got.GPUs[0].Instances) != 2 || len(got.GPUs[0].Instances[0].Compute) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 func TestBadStateIsTold(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	for _, line := range []string{"gpu h300 GPU-x 0000:01:00.0 0 0 0 0", "gi 0 1 9 0", "nonsense", "fault nvmlInit_v2"} {

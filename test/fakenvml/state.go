@@ -79,7 +79,23 @@ const (
 	Fault Verb = "fault" // return Value, an nvmlReturn_t, and do nothing
 	Delay Verb = "delay" // wait for Value microseconds first
 	Exit  Verb = "exit"  // do the work, then _exit(Value)
+	Crash Verb = "crash" // SIGKILL after the process's call of number Value; the Symbol is AnyCall
+	Thief Verb = "thief" // Value times a foreigner takes the very place before nvmlDeviceCreateGpuInstanceWithPlacement
 )
+
+// AnyCall is the Symbol of a Rule for all of them.
+const AnyCall = "*"
+
+// Latencies are those that were reported of real GPUs: initialisation 10 ms, creation and
+// destruction of a GPU instance in the order of a second (dra-driver-nvidia-gpu PR #1018, and the
+// comments of its nvlib.go), here a tenth of that.
+func Latencies() []Rule {
+	return []Rule{
+		{Delay, "nvmlInit_v2", 10_000, -1},
+		{Delay, "nvmlDeviceCreateGpuInstanceWithPlacement", 100_000, -1},
+		{Delay, "nvmlGpuInstanceDestroy", 100_000, -1},
+	}
+}
 
 // Machine is one with n GPUs of a model. Minors are not the indices: NVML counts along the bus,
 // the kernel in the order of probing, which is the reverse here.

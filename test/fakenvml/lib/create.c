@@ -38,13 +38,45 @@ static nvmlReturn_t create_gi(struct call *c, unsigned profile, int start, nvmlG
 		if (gi_fits(c->gpu, p, s))
 			start = s;
 	NEED(start >= 0 && gi_fits(c->gpu, p, start), NVML_ERROR_INSUFFICIENT_RESOURCES);
-	unsigned id = p->gi_low;
-	while (gi_id_taken(c->gpu, id))
-		NEED(++id <= p->gi_high, NVML_ERROR_INSUFFICIENT_RESOURCES);
+	/* Which id is next differs between GPUs. */
+	unsigned ids = p->gi_high - p->gi_low + 1, n = 0, id;
+	while (gi_id_taken(c->gpu, id = p->gi_low + (n + c->index) % ids))
+		NEED(++n < ids, NVML_ERROR_INSUFFICIENT_RESOURCES);
 	c->gpu->gi[c->gpu->gis++] = (struct gi){.id = id, .profile = profile, .start = start};
 	c->changed = true;
 	out->handle = handle(GI, c->index, id, 0);
 	return NVML_SUCCESS;
+}
+
+/* Each creation has a UUID of its own, random as RFC 9562 has it. */
+static void new_uuid(char *out, size_t size)
+{
+	unsigned char b[16] = {0};
+	if (getrandom(b, sizeof b, 0) != sizeof b)
+		perror("fakenvml: getrandom");
+	b[6] = (b[6] & 0x0f) | 0x40;
+	b[8] = (b[8] & 0x3f) | 0x80;
+	int n = snprintf(out, size, "MIG-");
+	for (int i = 0; i < 16; i++)
+		n += snprintf(out + n, size - n, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x",
+			      b[i]);
+}
+
+/* A thief is a foreigner who takes the very place just before the call, TIMES times. */
+static void steal(struct call *c, const struct profile *p, unsigned start)
+{
+	struct rule *r = (struct rule *)find_rule(c, "thief");
+	nvmlGpuInstance_t gi;
+	if (!r || r->value <= 0 || create_gi(c, p->id, (int)start, &gi) != NVML_SUCCESS)
+		return;
+	r->value--;
+	struct gi *in = &c->gpu->gi[c->gpu->gis - 1];
+	for (unsigned id = 0; in->cis == 0 && id < 8; id++) {
+		const struct ci_profile *q = ci_profile_by_id(p, id);
+		if (q && q->slices == p->slices)
+			in->ci[in->cis++] = (struct ci){.profile = id};
+	}
+	new_uuid(in->ci[0].uuid, sizeof in->ci[0].uuid);
 }
 
 nvmlReturn_t nvmlDeviceCreateGpuInstance(nvmlDevice_t device, unsigned profile,
@@ -62,6 +94,7 @@ nvmlReturn_t nvmlDeviceCreateGpuInstanceWithPlacement(nvmlDevice_t device, unsig
 	const struct profile *p = profile_by_id(profile);
 	NEED(p && placement->size == p->memory && placement->start < 8 &&
 	     p->starts >> placement->start & 1, NVML_ERROR_INVALID_ARGUMENT);
+	steal(&c, p, placement->start);
 	return create_gi(&c, profile, (int)placement->start, out);
 }
 
@@ -78,20 +111,6 @@ nvmlReturn_t nvmlGpuInstanceDestroy(nvmlGpuInstance_t instance)
 	*c.gi = c.gpu->gi[--c.gpu->gis];
 	c.changed = true;
 	return NVML_SUCCESS;
-}
-
-/* Each creation has a UUID of its own, random as RFC 9562 has it. */
-static void new_uuid(char *out, size_t size)
-{
-	unsigned char b[16] = {0};
-	if (getrandom(b, sizeof b, 0) != sizeof b)
-		perror("fakenvml: getrandom");
-	b[6] = (b[6] & 0x0f) | 0x40;
-	b[8] = (b[8] & 0x3f) | 0x80;
-	int n = snprintf(out, size, "MIG-");
-	for (int i = 0; i < 16; i++)
-		n += snprintf(out + n, size - n, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x",
-			      b[i]);
 }
 
 /* Which compute slices of the GPU instance are taken, and which ids. */

@@ -74,10 +74,10 @@ struct proc {
 	unsigned long long bytes;
 };
 
-/* What a test asked for: a fault, a delay or an exit at one symbol. */
+/* What a test asked for: a fault, a delay, an exit... at one symbol, or at "*". */
 struct rule {
 	char verb[8], symbol[64];
-	int value; /* nvmlReturn_t; microseconds; exit status */
+	int value; /* nvmlReturn_t; microseconds; exit status; number of the call; how often */
 	int gpu;   /* -1: any */
 };
 
@@ -113,6 +113,7 @@ bool state_read(struct state *s, int fd);
 bool state_write(const struct state *s, int fd);
 void caps_show(const struct state *s, const struct gpu *g);
 bool library_used(int by); /* by +1, -1 or 0: is it initialised now? */
+const struct rule *find_rule(const struct call *c, const char *verb);
 nvmlReturn_t copy_text(char *out, unsigned length, const char *text);
 const struct proc *gpu_process(const struct call *c, unsigned *from);
 

@@ -9,6 +9,7 @@
  *   ci GPU GI ID PROFILE START UUID               below its gi
  *   proc GPU PID BYTES GI CI                      a client; one that is not alive does not count
  *   fault SYMBOL RETURN GPU | delay SYMBOL MICROSECONDS GPU | exit SYMBOL STATUS GPU
+ *   crash * CALL -1 | thief nvmlDeviceCreateGpuInstanceWithPlacement TIMES GPU
  */
 #include "fake.h"
 #include <stdio.h>
@@ -93,8 +94,11 @@ static bool read_line(struct state *s, const char *line)
 		return read_ci(s, line);
 	if (strcmp(verb, "proc") == 0)
 		return read_proc(s, line);
-	return strcmp(verb, "fault") == 0 || strcmp(verb, "delay") == 0 || strcmp(verb, "exit") == 0
-		       ? read_rule(s, line) : verb[0] == 0;
+	static const char *const verbs[] = {"fault", "delay", "exit", "crash", "thief"};
+	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+		if (strcmp(verb, verbs[i]) == 0)
+			return read_rule(s, line);
+	return verb[0] == 0;
 }
 
 /* A line that cannot be read is told, since it is a mistake of the test. */
