@@ -19,8 +19,9 @@ import (
 	"berth/test/leak"
 )
 
-// What all tests share: the unmodified helper, linked as the Makefile links it, and the fake.
-var helper, library string
+// What all tests share: the unmodified helper, linked as the Makefile links it; one that dies where
+// it is told to; and the fake.
+var helper, mortal, library string
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
@@ -31,7 +32,16 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	helper = filepath.Join(dir, "berth-gpu")
-	out, err := exec.Command("go", "build", "-ldflags", `-extldflags "-Wl,-z,lazy"`, "-o", helper, ".").CombinedOutput()
+	out, err := build(helper)
+	if err == nil {
+		mortal = filepath.Join(dir, "mortal")
+		overlay := filepath.Join(dir, "overlay.json")
+		here, _ := os.Getwd()
+		text := fmt.Sprintf(`{"Replace":{"%s/step.go":"%s/testdata/step.go"}}`, here, here)
+		if err = os.WriteFile(overlay, []byte(text), 0o600); err == nil {
+			out, err = build(mortal, "-overlay", overlay)
+		}
+	}
 	if err == nil {
 		library, err = fakenvml.Build(dir)
 	}
@@ -40,6 +50,11 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	return leak.Main(m)
+}
+
+func build(path string, flags ...string) ([]byte, error) {
+	args := append([]string{"build", "-ldflags", `-extldflags "-Wl,-z,lazy"`, "-o", path}, flags...)
+	return exec.Command("go", append(args, ".")...).CombinedOutput()
 }
 
 // machine writes a state and returns the environment that names it.

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -99,6 +100,9 @@ func (r *rig) ask(word string, q *wire.MIGRequest) (stdout []byte, failed *wire.
 	}
 	code = cmd.ProcessState.ExitCode()
 	failed = wire.DecodeError(stderr.Bytes())
+	if code < 0 {
+		return nil, nil, code
+	}
 	if code == 2 || code == 1 && failed == nil || code == 0 && stderr.Len() > 0 {
 		r.Fatalf("%s: exit status %d: %s", word, code, &stderr)
 	}
@@ -148,7 +152,7 @@ func (r *rig) records() (out []string) {
 	if err := errors.Join(err, hiddenErr); err != nil {
 		r.Fatal(err)
 	}
-	for _, path := range append(paths, hidden...) {
+	for _, path := range slices.Concat(paths, slices.DeleteFunc(hidden, func(h string) bool { return slices.Contains(paths, h) })) {
 		if base := filepath.Base(path); base != "lock" && base != "owner" {
 			out = append(out, path)
 		}

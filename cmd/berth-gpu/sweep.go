@@ -39,7 +39,7 @@ func (t *transaction) sweepGPU(busID string) (out []wire.MIGAction, retErr error
 	if err != nil {
 		return nil, err
 	}
-	if records, torn, err := d.Read(); err != nil || len(records)+len(torn) == 0 {
+	if empty, err := d.Empty(); err != nil || empty {
 		return nil, err
 	}
 	g := t.gpu(busID)

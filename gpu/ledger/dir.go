@@ -71,6 +71,17 @@ func GPUs(run string) ([]string, error) {
 	return out, nil
 }
 
+// Empty says that there is neither a record nor what is left of writing one.
+func (d *Dir) Empty() (bool, error) {
+	entries, err := os.ReadDir(d.path)
+	for _, e := range entries {
+		if e.Name() != lockFile && e.Name() != ownerFile {
+			return false, nil
+		}
+	}
+	return err == nil, err
+}
+
 // Read gives all records. Without the lock it is a moment's view, and the same slice may be in it
 // with its last state or the one before.
 func (d *Dir) Read() (records []*Record, torn []Torn, err error) {
