@@ -37,9 +37,7 @@ func acquire(t *transaction) (any, error) {
 		choices, err := t.choose()
 		if errdefs.IsResourceExhausted(err) && !swept {
 			swept = true
-			if _, err := t.sweep(); err != nil {
-				return nil, err
-			}
+			t.sweepAside()
 			continue
 		}
 		if err != nil {

@@ -41,29 +41,22 @@ func release(t *transaction) (any, error) {
 }
 
 // giveBack destroys the instances of the records that mine says yes to, on each GPU that has one.
-func (t *transaction) giveBack(ctx context.Context, mine func(*ledger.Record) bool) (out []wire.MIGAction, err error) {
-	dirs, err := ledger.GPUs(t.Run)
-	if err != nil {
-		return nil, err
-	}
+// An error of one GPU keeps it from no other.
+func (t *transaction) giveBack(ctx context.Context, mine func(*ledger.Record) bool) (out []wire.MIGAction, all error) {
+	dirs, all := ledger.GPUs(t.Run)
 	for _, busID := range dirs {
 		d, err := t.dir(busID)
 		if err != nil {
 			return out, err
 		}
 		records, _, err := d.Read()
-		if err != nil {
-			return out, err
+		var report []wire.MIGAction
+		if err == nil && slices.ContainsFunc(records, mine) {
+			report, err = t.giveBackOn(ctx, busID, mine)
 		}
-		if !slices.ContainsFunc(records, mine) {
-			continue
-		}
-		report, err := t.giveBackOn(ctx, busID, mine)
-		if out = append(out, report...); err != nil {
-			return out, err
-		}
+		out, all = append(out, report...), errors.Join(all, err)
 	}
-	return out, nil
+	return out, all
 }
 
 func (t *transaction) giveBackOn(ctx context.Context, busID string, mine func(*ledger.Record) bool) (out []wire.MIGAction, retErr error) {

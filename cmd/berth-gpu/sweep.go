@@ -5,36 +5,45 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"time"
 
 	"berth/gpu/ledger"
 	wire "berth/gpu/nvml"
 )
 
-// sweep puts right what dead owners and crashes left, on all GPUs of the ledger.
+// sweep puts right what dead owners and crashes left, on all GPUs of the ledger. What it could not
+// do on one GPU keeps it from no other; it is an error after that.
 func sweep(t *transaction) (any, error) {
-	report, err := t.sweep()
+	report, err := t.sweep(t.ctx)
 	if err != nil {
 		return nil, err
 	}
 	return wire.MIGReport{Actions: append([]wire.MIGAction{}, report...)}, nil
 }
 
-func (t *transaction) sweep() (out []wire.MIGAction, err error) {
-	dirs, err := ledger.GPUs(t.Run)
-	if err != nil {
-		return nil, err
-	}
+func (t *transaction) sweep(ctx context.Context) (out []wire.MIGAction, all error) {
+	dirs, all := ledger.GPUs(t.Run)
 	for _, busID := range dirs {
-		report, err := t.sweepGPU(busID)
-		if out = append(out, report...); err != nil {
-			return out, err
-		}
+		report, err := t.sweepGPU(ctx, busID)
+		out, all = append(out, report...), errors.Join(all, err)
 	}
-	return out, nil
+	return out, all
 }
 
-func (t *transaction) sweepGPU(busID string) (out []wire.MIGAction, retErr error) {
+// sweepAside is the sweep of an acquire that found no room. A GPU that is locked for longer is in
+// a transaction, which sweeps it; one that cannot be swept has no room: neither is an error.
+func (t *transaction) sweepAside() {
+	deadline, _ := t.ctx.Deadline()
+	ctx, cancel := context.WithTimeout(t.ctx, time.Until(deadline)/4)
+	defer cancel()
+	if _, err := t.sweep(ctx); err != nil {
+		t.broken = append(t.broken, failure(err))
+	}
+}
+
+func (t *transaction) sweepGPU(ctx context.Context, busID string) (out []wire.MIGAction, retErr error) {
 	d, err := t.dir(busID)
 	if err != nil {
 		return nil, err
@@ -46,7 +55,7 @@ func (t *transaction) sweepGPU(busID string) (out []wire.MIGAction, retErr error
 	if g == nil {
 		return nil, nil // its records wait until it answers
 	}
-	l, err := t.lock(t.ctx, g)
+	l, err := t.lock(ctx, g)
 	if err != nil {
 		return nil, err
 	}
