@@ -34,7 +34,7 @@ func (g *slicedGPU) computes(in instance) ([]compute, *wire.Error) {
 				return in.handle.GetComputeInstances(info)
 			})
 		}
-		if failed != nil && (gone(failed) || absent(failed)) {
+		if failed != nil && gone(failed) {
 			continue
 		}
 		if failed != nil {

@@ -127,7 +127,7 @@ func (g *slicedGPU) instances() ([]instance, *wire.Error) {
 		handles, failed := get(g.lib, "nvmlDeviceGetGpuInstances", func() ([]nvml.GpuInstance, nvml.Return) {
 			return g.handle.GetGpuInstances(profileInfo(p))
 		})
-		if failed != nil && !absent(failed) {
+		if failed != nil && failed.Code != "ERROR_NOT_SUPPORTED" { // by a profile, or with MIG off
 			return nil, failed
 		}
 		for _, h := range handles {

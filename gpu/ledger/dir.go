@@ -130,8 +130,11 @@ func (d *Dir) HeldBy() (string, error) {
 		return "", err // who it is cannot be told; it is not known to be us
 	}
 	name, _, _ := strings.Cut(strings.TrimSpace(string(data)), "\n")
-	if name == Us {
+	switch name {
+	case Us:
 		return "", nil
+	case "":
+		name = "somebody without a name"
 	}
 	return strings.ToValidUTF8(name[:min(len(name), 100)], "?") + " (" + filepath.Join(d.path, ownerFile) + ")", nil
 }
