@@ -39,25 +39,30 @@ type Helper struct {
 func (h Helper) List(ctx context.Context) (*nvml.List, error) {
 	ctx, cancel := context.WithTimeout(ctx, helperTimeout)
 	defer cancel()
-	args := []string{"list"}
-	if h.DriverRoot != "/" {
-		args = append(args, "--driver-root", h.DriverRoot)
-	}
-	out, err := h.run(ctx, args)
+	out, err := h.run(ctx, append([]string{"list"}, h.where()...), nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask NVML: %w", err)
 	}
 	return nvml.Decode(out)
 }
 
-func (h Helper) run(ctx context.Context, args []string) ([]byte, error) {
+// where are the arguments that say which library is loaded.
+func (h Helper) where() []string {
+	if h.DriverRoot == "/" {
+		return nil
+	}
+	return []string{"--driver-root", h.DriverRoot}
+}
+
+// run gives the helper stdin, which may be nil and stays the caller's.
+func (h Helper) run(ctx context.Context, args []string, stdin *os.File) ([]byte, error) {
 	stdout, stderr, closeWrite, err := pipes()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _, _ = stdout.Close(), stderr.Close() }()
 	p, err := h.Supervisor.Start(&process.Command{
-		Path: h.Path, Args: args, Env: []string{}, Files: closeWrite.files(), DieWithParent: true,
+		Path: h.Path, Args: args, Env: []string{}, Files: closeWrite.files(stdin), DieWithParent: true,
 	})
 	closeWrite.close()
 	if err != nil {
@@ -88,8 +93,8 @@ func (h Helper) run(ctx context.Context, args []string) ([]byte, error) {
 // writeEnds are the descriptors that the child gets as 1 and 2.
 type writeEnds [2]*os.File
 
-func (w writeEnds) files() []*os.File { return []*os.File{nil, w[0], w[1]} }
-func (w writeEnds) close()            { _, _ = w[0].Close(), w[1].Close() }
+func (w writeEnds) files(stdin *os.File) []*os.File { return []*os.File{stdin, w[0], w[1]} }
+func (w writeEnds) close()                          { _, _ = w[0].Close(), w[1].Close() }
 
 func pipes() (stdout, stderr *os.File, w writeEnds, err error) {
 	stdout, w[0], err = os.Pipe()
