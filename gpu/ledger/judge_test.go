@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+import (
+	"testing"
+
+	"berth/gpu/nvml"
+)
+
+const uuidA, uuidB = "MIG-a0000000-1111-2222-3333-444455556666", "MIG-b0000000-1111-2222-3333-444455556666"
+
+var (
+	driver = nvml.Driver{Version: "570", Load: "1"}
+	place  = nvml.Place{Start: 2, Size: 1}
+)
+
+func record(s State, gi int) *Record {
+	r := &Record{ID: NewID(), State: s, BootID: "b", Driver: driver, BusID: "0000:3b:00.0", Profile: 19, Place: place,
+		Owner: nvml.Owner{Namespace: "ns", Container: "c", PID: 7, StartTime: 9}}
+	if s != Intent {
+		r.GI = &gi
+	}
+	if s == Ready || s == Releasing || s == Zombie {
+		ci := 0
+		r.CI, r.MIG = &ci, uuidA
+	}
+	return r
+}
+
+func TestJudge(t *testing.T) {
+	at := func(gi int, uuids ...string) []Live {
+		return []Live{{GI: 3, Profile: 14, Place: nvml.Place{Start: 4, Size: 2}, MIG: []string{uuidB}}, {GI: gi, Profile: 19, Place: place, MIG: uuids}}
+	}
+	for _, c := range []struct {
+		name   string
+		record *Record
+		change func(*Record)
+		live   []Live
+		dead   bool // the owner
+		want   nvml.Deed
+	}{
+		{"Ready, alive", record(Ready, 7), nil, at(7, uuidA), false, nvml.Kept},
+		{"Ready, dead", record(Ready, 7), nil, at(7, uuidA), true, nvml.Destroyed},
+		{"Ready, gone", record(Ready, 7), nil, at(7)[:1], false, nvml.Forgotten},
+		{"Ready, and another's is there", record(Ready, 7), nil, at(7, uuidB), true, nvml.Forgotten},
+		{"Ready, and another id is there", record(Ready, 7), nil, at(8, uuidA), true, nvml.Forgotten},
+		{"Ready, of another boot", record(Ready, 7), func(r *Record) { r.BootID = "a" }, at(7, uuidB), true, nvml.Forgotten},
+		{"Ready, of another boot, it seems", record(Ready, 7), func(r *Record) { r.BootID = "a" }, at(7, uuidA), false, nvml.Kept},
+		{"Ready, of another driver, emptied", record(Ready, 7), func(r *Record) { r.Driver.Load = "0" }, at(7), true, nvml.Forgotten},
+		{"Releasing, untouched", record(Releasing, 7), nil, at(7, uuidA), false, nvml.Destroyed},
+		{"Releasing, half", record(Releasing, 7), nil, at(7), false, nvml.Destroyed},
+		{"Releasing, done", record(Releasing, 7), nil, nil, false, nvml.Forgotten},
+		{"Releasing, done, and another's is there", record(Releasing, 7), nil, at(7, uuidB), false, nvml.Forgotten},
+		{"Zombie", record(Zombie, 7), nil, at(7, uuidA), false, nvml.Destroyed},
+		{"GICreated", record(GICreated, 7), nil, at(7), false, nvml.Destroyed},
+		{"GICreated, with its CI", record(GICreated, 7), nil, at(7, uuidA), false, nvml.Destroyed},
+		{"GICreated, another id", record(GICreated, 7), nil, at(8), false, nvml.Forgotten},
+		{"Intent, nothing", record(Intent, 0), nil, nil, false, nvml.Forgotten},
+		{"Intent, made", record(Intent, 0), nil, at(7), false, nvml.Destroyed},
+		{"Intent, of another boot", record(Intent, 0), func(r *Record) { r.BootID = "a" }, at(7), false, nvml.Forgotten},
+		{"Intent, a foreigner's CI", record(Intent, 0), nil, at(7, uuidB), false, nvml.Forgotten},
+		{"Intent, there before", record(Intent, 0), func(r *Record) { r.Before = []Known{{7, place}} }, at(7), false, nvml.Forgotten},
+		{"Intent, the id was elsewhere before", record(Intent, 0), func(r *Record) { r.Before = []Known{{7, nvml.Place{Start: 0, Size: 1}}} }, at(7), false, nvml.Destroyed},
+		{"Intent, another profile", record(Intent, 0), func(r *Record) { r.Profile = 20 }, at(7), false, nvml.Forgotten},
+		{"Intent, another place", record(Intent, 0), func(r *Record) { r.Place.Start = 1 }, at(7), false, nvml.Forgotten},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.change != nil {
+				c.change(c.record)
+			}
+			now := Now{BootID: "b", Driver: driver, Alive: func(nvml.Owner) bool { return !c.dead }}
+			v := Judge(c.record, []*Record{c.record}, c.live, now)
+			if v.Deed != c.want || v.Deed != nvml.Forgotten && v.GI != 7 || v.Why == "" {
+				t.Errorf("%+v, want %s", v, c.want)
+			}
+		})
+	}
+}
+
+// An Intent never takes what another record has.
+func TestJudgeIntentBesideAnother(t *testing.T) {
+	intent, other := record(Intent, 0), record(GICreated, 7)
+	now := Now{BootID: "b", Driver: driver, Alive: func(nvml.Owner) bool { return true }}
+	live := []Live{{GI: 7, Profile: 19, Place: place}}
+	if v := Judge(intent, []*Record{intent, other}, live, now); v.Deed != nvml.Forgotten {
+		t.Errorf("%+v", v)
+	}
+}
