@@ -72,8 +72,8 @@ func match(id, pattern string) bool {
 		return false
 	}
 	for i := range len(id) {
-		hex := pattern[i] == 'x' && (id[i] >= '0' && id[i] <= '9' || id[i] >= 'a' && id[i] <= 'f')
-		if !hex && id[i] != pattern[i] {
+		hex := id[i] >= '0' && id[i] <= '9' || id[i] >= 'a' && id[i] <= 'f'
+		if pattern[i] == 'x' && !hex || pattern[i] != 'x' && id[i] != pattern[i] {
 			return false
 		}
 	}

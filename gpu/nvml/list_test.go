@@ -42,6 +42,8 @@ func TestDecode(t *testing.T) {
 		{"a UUID in capitals", func(l *List) { l.Devices[0].UUID = strings.ToUpper(testUUID) }, "UUID"},
 		{"no bus id", func(l *List) { l.Devices[0].BusID = "" }, "bus id"},
 		{"a bus id that is a path", func(l *List) { l.Devices[0].BusID = "0000:../.." }, "bus id"},
+		{"a bus id with an x", func(l *List) { l.Devices[0].BusID = "0000:3b:00.x" }, "bus id"},
+		{"a UUID with an x", func(l *List) { l.Devices[0].UUID = testUUID[:len(testUUID)-1] + "x" }, "UUID"},
 		{"a short bus id", func(l *List) { l.Devices[0].BusID = "000:3b:00.0" }, "bus id"},
 		{"a longer bus id", func(l *List) { l.Devices[0].BusID = "000000000:3b:00.0" }, "bus id"},
 		{"a bad bus id of a broken GPU", func(l *List) { l.Devices[1].BusID = "/" }, "bus id"},
