@@ -25,7 +25,7 @@ export PATH := $(CURDIR)/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build test test-long unit lint fuzz bench budget oracle integration conformance compat test-v2 test-gpu generate check demo install clean
+.PHONY: help setup build test test-long unit lint fuzz bench bench-mig budget oracle integration conformance compat test-v2 test-gpu generate check demo install clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ fuzz: ## Fuzz every parser for FUZZTIME (20s) each
 bench: setup build ## Compare speed and memory with containerd-shim-runc-v2 (root)
 	@mkdir -p test/bench/results
 	go -C test/e2e run ./bench $(SHIMS) $(GPU) -json $(CURDIR)/test/bench/results/latest.json
+
+bench-mig: ## Compare the placement of MIG devices with first fit, and write docs/mig.md
+	go run ./gpu/mig/sim
 
 budget: setup build ## Fail if an idle shim's memory or the binary's size is beyond the budget (root)
 	go -C test/e2e run ./bench $(SHIMS) $(GPU) -check
