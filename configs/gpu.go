@@ -61,6 +61,24 @@ type GPU struct {
 
 	// Xid says by class of an Xid what is done about it, beyond the report.
 	Xid XidPolicy `toml:"xid"`
+	// MIG says which GPUs are partitioned on demand.
+	MIG MIGPolicy `toml:"mig"`
+}
+
+// MIGPolicy is for containers that ask for a MIG device to be made. GPUs are
+// named by UUID or by PCI address.
+type MIGPolicy struct {
+	// GPUs are those that may be partitioned, and are given to no container
+	// whole; empty is every GPU that is in MIG mode.
+	GPUs []string `toml:"gpus"`
+	// ShareForeign has MIG devices made also where an administrator or another
+	// program has made some.
+	ShareForeign bool `toml:"share_foreign"`
+	// AllowMode names the GPUs whose MIG mode may be turned on, if they are
+	// idle, and Hopper or later.
+	AllowMode []string `toml:"allow_mode"`
+	// Timeout is for how many seconds a container waits for its MIG devices.
+	Timeout int `toml:"timeout"`
 }
 
 // XidPolicy names what happens on Xids, by number or by class ("app",
@@ -80,6 +98,7 @@ func DefaultGPU() GPU {
 		EnvPlain: []string{"NVIDIA_VISIBLE_DEVICES"}, VolumeMounts: true,
 		Sockets: []string{"fabricmanager"}, CUDACompat: true,
 		Xid: XidPolicy{Bar: []string{"reset", "machine"}},
+		MIG: MIGPolicy{GPUs: []string{}, AllowMode: []string{}, Timeout: 60},
 	}
 }
 
@@ -135,6 +154,9 @@ func (c GPU) validate() error {
 	}
 	if c.Kmsg != "" && !filepath.IsAbs(c.Kmsg) {
 		return fmt.Errorf("kmsg is %q: it must be an absolute path, or empty", c.Kmsg)
+	}
+	if c.MIG.Timeout < 1 || c.MIG.Timeout > 600 {
+		return fmt.Errorf("mig.timeout is %d: it must be 1 to 600 seconds", c.MIG.Timeout)
 	}
 	for _, s := range c.Sockets {
 		switch s {

@@ -27,6 +27,8 @@ type Claim struct {
 	Source  string    `json:"source"`
 	Asked   string    `json:"asked"`
 	Devices []Holding `json:"devices,omitempty"`
+	// Slices are the MIG devices that were made for the container.
+	Slices *HeldSlices `json:"slices,omitempty"`
 	// Entries are the plan that was carried out.
 	Entries []Entry `json:"entries,omitempty"`
 }

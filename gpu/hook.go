@@ -4,6 +4,7 @@ package gpu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,7 +32,10 @@ type Hook struct {
 	// Broken is why nothing can be injected: a configuration that is not
 	// right. Containers that ask for nothing are not concerned.
 	Broken error
+	// Slices makes MIG devices; nil where none can be made.
+	Slices Slicer
 
+	sharing sync.Mutex // held while slices that a pod shares are made, or given back
 	mu      sync.Mutex
 	holders map[string]*Claim // of this shim's containers
 	first   chan struct{}     // closed with the first holder
@@ -48,7 +52,7 @@ func (h *Hook) Name() string { return "gpu" }
 // Create plans what the container gets, writes it into the spec and puts it on
 // record. What has to be written into the root file system waits for that to
 // be mounted.
-func (h *Hook) Create(ctx context.Context, s *hooks.Spec) error {
+func (h *Hook) Create(ctx context.Context, s *hooks.Spec) (retErr error) {
 	if !h.Policy.Wanted(s.Config()) {
 		return nil
 	}
@@ -56,7 +60,13 @@ func (h *Hook) Create(ctx context.Context, s *hooks.Spec) error {
 	if err != nil {
 		return err
 	}
-	plan, err := h.planFor(ctx, oci)
+	claim := &Claim{Namespace: h.Namespace, ID: s.ID(), Bundle: s.Bundle(), Created: time.Now()}
+	defer func() {
+		if retErr != nil && claim.Slices != nil {
+			retErr = errors.Join(retErr, h.Delete(ctx, s.ID()))
+		}
+	}()
+	plan, err := h.planFor(ctx, oci, claim)
 	if err != nil || plan == nil {
 		return err
 	}
@@ -65,11 +75,8 @@ func (h *Hook) Create(ctx context.Context, s *hooks.Spec) error {
 			return err
 		}
 	}
-	claim := &Claim{
-		Namespace: h.Namespace, ID: s.ID(), Bundle: s.Bundle(), Created: time.Now(),
-		Source: plan.Request.Source, Asked: plan.Request.Asked,
-		Devices: plan.Holdings(), Entries: plan.Entries(),
-	}
+	claim.Source, claim.Asked = plan.Request.Source, plan.Request.Asked
+	claim.Devices, claim.Entries = plan.Holdings(), plan.Entries()
 	before := filepath.Join(s.Bundle(), BeforeFile)
 	if err := os.WriteFile(before, s.Config(), 0o600); err != nil {
 		return fmt.Errorf("keep the spec as it was: %w", err)
@@ -86,9 +93,9 @@ func (h *Hook) Create(ctx context.Context, s *hooks.Spec) error {
 	return s.Edit(func(oci *specs.Spec) error { plan.Apply(oci); return nil })
 }
 
-func (h *Hook) planFor(ctx context.Context, oci *specs.Spec) (*Plan, error) {
+func (h *Hook) planFor(ctx context.Context, oci *specs.Spec, claim *Claim) (*Plan, error) {
 	if h.Broken == nil {
-		return h.Plan(ctx, oci)
+		return h.plan(ctx, oci, h.grant(claim, oci))
 	}
 	req, err := ParseRequest(oci, h.Policy)
 	if err != nil || req == nil {
@@ -98,7 +105,8 @@ func (h *Hook) planFor(ctx context.Context, oci *specs.Spec) (*Plan, error) {
 }
 
 // Delete gives back what the container holds.
-func (h *Hook) Delete(_ context.Context, id string) error {
+func (h *Hook) Delete(ctx context.Context, id string) error {
+	h.ungrant(ctx, id)
 	h.mu.Lock()
 	delete(h.holders, id)
 	h.mu.Unlock()

@@ -54,6 +54,9 @@ func (p *Plan) Entries() []Entry {
 	for _, d := range p.drop {
 		out = append(out, Entry{"drop", fmt.Sprintf("mounts[%d]", d.what), "", d.reason})
 	}
+	if s := p.Request.Slices; s != nil && len(p.Devices) == 0 {
+		out = append(out, Entry{"mig", p.Request.Asked, "", "MIG devices are made when the container is, on a GPU with room for them"})
+	}
 	for _, m := range p.mounts {
 		out = append(out, Entry{"mount", m.what.Destination, m.what.Source, m.reason})
 	}

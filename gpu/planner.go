@@ -26,6 +26,9 @@ type Planner struct {
 	// IgnoreFabric lets containers start on a machine with NVSwitches whose
 	// fabric manager does not run.
 	IgnoreFabric bool
+	// Partitioned names the GPUs, by UUID or PCI address, that are given to
+	// nobody whole.
+	Partitioned []string
 	// NVML asks berth-gpu, for what the kernel does not show; nil where there
 	// is no helper.
 	NVML func(context.Context) (*nvml.List, error)
@@ -34,6 +37,12 @@ type Planner struct {
 // Plan decides what a container with this spec gets. It is nil where the
 // container asks for nothing. Nothing is changed.
 func (p *Planner) Plan(ctx context.Context, spec *specs.Spec) (*Plan, error) {
+	return p.plan(ctx, spec, previewSlices)
+}
+
+// plan has grant make the MIG devices that are asked for, once it is known that
+// nothing else is in the way.
+func (p *Planner) plan(ctx context.Context, spec *specs.Spec, grant granter) (*Plan, error) {
 	req, err := ParseRequest(spec, p.Policy)
 	if err != nil || req == nil {
 		return nil, err
@@ -48,7 +57,7 @@ func (p *Planner) Plan(ctx context.Context, spec *specs.Spec) (*Plan, error) {
 		}
 		return plan, plan.carryOut(spec)
 	}
-	host, err := p.survey(ctx, req)
+	host, err := p.survey(ctx, req, grant)
 	if err != nil {
 		return nil, fmt.Errorf("GPU %s, by %s: %w", req.Asked, req.Source, err)
 	}
@@ -68,7 +77,7 @@ type survey struct {
 }
 
 // survey looks at the host and checks that it can give what is asked for.
-func (p *Planner) survey(ctx context.Context, req *Request) (*survey, error) {
+func (p *Planner) survey(ctx context.Context, req *Request, grant granter) (*survey, error) {
 	inv, err := Discover(p.Roots)
 	if err != nil {
 		return nil, err
@@ -96,7 +105,13 @@ func (p *Planner) survey(ctx context.Context, req *Request) (*survey, error) {
 	if err := p.meets(ctx, req, s); err != nil {
 		return nil, err
 	}
-	return s, p.fabric(inv, req)
+	if err := p.fabric(inv, req); err != nil || req.Slices == nil {
+		return s, err
+	}
+	if s.selected, err = grant(ctx, inv, req.Slices); err != nil {
+		return nil, err
+	}
+	return s, p.meets(ctx, req, s)
 }
 
 // ask completes an inventory with what NVML knows.

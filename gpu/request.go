@@ -14,6 +14,8 @@ import (
 //
 //	berth.dev/gpu: "all" | "2" (any two) | "index:0,2" | "GPU-…,MIG-…" | "0:1" | "none"
 //	berth.dev/gpu-capabilities: "compute,utility"
+//	berth.dev/mig: "3g.71gb" | "1g.18gb:2" (two) | ">=20GiB" | a list of these
+//	berth.dev/mig-share: "pod"
 //
 // Each may end in a dot and a container's name; it then is for that container
 // of a pod, and the one without for the others. "none" asks for nothing, and
@@ -24,6 +26,7 @@ const AnnotationPrefix = "berth.dev/"
 const (
 	criContainerType = "io.kubernetes.cri.container-type"
 	criContainerName = "io.kubernetes.cri.container-name"
+	criSandboxID     = "io.kubernetes.cri.sandbox-id"
 )
 
 // Policy says which sources of requests count.
@@ -44,6 +47,8 @@ type Request struct {
 
 	Devices   []Selector // without duplicates; empty with NoDevices and Edited
 	NoDevices bool       // the driver's files without a device
+	// Slices are MIG devices to be made. Devices is then empty.
+	Slices *SliceRequest
 
 	Capabilities Capability
 	Require      []Requirement // each must be met by each of the devices
@@ -78,7 +83,7 @@ func (p Policy) Wanted(config []byte) bool {
 			return true
 		}
 	}
-	if has(`"` + AnnotationPrefix + "gpu") {
+	if has(`"`+AnnotationPrefix+"gpu") || has(`"`+AnnotationPrefix+"mig") {
 		return true
 	}
 	return has("nvidia") && (has(cdiHook) || has(cdiTool) || has(`"`+cdiPrefix) && has("nvidia.com") ||
@@ -115,7 +120,7 @@ func ParseRequest(spec *specs.Spec, p Policy) (*Request, error) {
 	if spec.Process != nil {
 		in.env = spec.Process.Env
 	}
-	for _, source := range [...]func(asking) (*Request, error){fromCDI, fromAnnotations, fromMounts, fromEnv} {
+	for _, source := range [...]func(asking) (*Request, error){fromCDI, fromMIG, fromAnnotations, fromMounts, fromEnv} {
 		r, err := source(in)
 		if err != nil {
 			return nil, err
@@ -123,7 +128,7 @@ func ParseRequest(spec *specs.Spec, p Policy) (*Request, error) {
 		if r == nil {
 			continue
 		}
-		if len(r.Devices) == 0 && !r.NoDevices {
+		if len(r.Devices) == 0 && !r.NoDevices && r.Slices == nil {
 			return nil, nil
 		}
 		if err := r.complete(in); err != nil {

@@ -14,6 +14,9 @@ type Status struct {
 	DriverVersion string         `json:"driver_version"`
 	CUDAVersion   string         `json:"cuda_version,omitempty"`
 	Devices       []DeviceStatus `json:"devices"`
+	// MIG has what is in the GPUs that can do MIG, slot by slot, as the ledger
+	// and NVML have it; nil where it was not asked for.
+	MIG *nvml.MIGList `json:"mig,omitempty"`
 	// Warnings are what would refuse or limit an injection now.
 	Warnings []string `json:"warnings,omitempty"`
 }

@@ -7,11 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -158,22 +155,4 @@ func parseRecord(data []byte) (*record, error) {
 		return nil, fmt.Errorf("read %s: pid %d is negative", recordName, r.Pid)
 	}
 	return r, nil
-}
-
-// startTime reads when a process started, from field 22 of its stat file
-// (proc_pid_stat(5)). The second field may hold blanks and parentheses.
-func startTime(pid int) (uint64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, ok := strings.Cut(string(data[max(0, strings.LastIndexByte(string(data), ')')):]), ") ")
-	if !ok {
-		return 0, fs.ErrInvalid
-	}
-	fields := strings.Fields(rest) // fields[0] is field 3
-	if len(fields) < 20 {
-		return 0, fs.ErrInvalid
-	}
-	return strconv.ParseUint(fields[19], 10, 64)
 }

@@ -130,7 +130,7 @@ func killProcess(ctx context.Context, pid int, started uint64) error {
 		return fmt.Errorf("open pidfd of process %d: %w", pid, err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if now, err := startTime(pid); err != nil || now != started {
+	if now, err := process.StartTime(pid); err != nil || now != started {
 		return nil
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {

@@ -101,7 +101,7 @@ func TestCleanupSparesAReusedPid(t *testing.T) {
 		t.Fatal(err)
 	}
 	bundle := r.bundle("a", "sleep", fakeoci.Plan{})
-	started, err := startTime(bystander.Pid())
+	started, err := process.StartTime(bystander.Pid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,10 +153,10 @@ func FuzzRecord(f *testing.F) {
 }
 
 func TestStartTime(t *testing.T) {
-	if st, err := startTime(os.Getpid()); err != nil || st == 0 {
+	if st, err := process.StartTime(os.Getpid()); err != nil || st == 0 {
 		t.Errorf("own start time: %d, %v", st, err)
 	}
-	if _, err := startTime(1 << 30); !errors.Is(err, os.ErrNotExist) {
+	if _, err := process.StartTime(1 << 30); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("nobody's start time: %v", err)
 	}
 }

@@ -200,7 +200,7 @@ func (c *Container) adopt(init *process.Process) error {
 	} else {
 		c.warn(err, "no cgroup: no statistics and no OOM events")
 	}
-	started, _ := startTime(init.Pid()) // 0 for one that is gone: matches nothing
+	started, _ := process.StartTime(init.Pid()) // 0 for one that is gone: matches nothing
 	c.mu.Lock()
 	c.init.os = init
 	c.mu.Unlock()

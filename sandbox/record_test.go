@@ -181,11 +181,11 @@ func TestStartTimeOfAnOddName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, err := startTime(plain.Pid())
+	before, err := process.StartTime(plain.Pid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st, err := startTime(odd.Pid()); err != nil || st < before || st > before+1000*100 {
+	if st, err := process.StartTime(odd.Pid()); err != nil || st < before || st > before+1000*100 {
 		t.Errorf("start time %d, %v, want about %d", st, err, before)
 	}
 	for _, p := range []*process.Process{plain, odd} {

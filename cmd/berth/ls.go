@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"berth/gpu"
+	"berth/gpu/nvml"
 )
 
 // list is `berth gpu ls`.
@@ -24,11 +25,29 @@ func (c *gpuCommand) list(args []string) error {
 		if err != nil {
 			return err
 		}
+		list, err := c.listMIG()
+		if err != nil {
+			status.Warnings = append(status.Warnings, err.Error())
+		}
 		if c.json {
+			status.MIG = list
 			return c.encode(status)
 		}
-		return c.table(status)
+		if err := c.table(status); err != nil {
+			return err
+		}
+		slots(c.stdout, list)
+		return nil
 	})
+}
+
+// listMIG is what is in the GPUs that can do MIG. It is never nil.
+func (c *gpuCommand) listMIG() (list *nvml.MIGList, err error) {
+	err = c.mig(func(m gpu.MIG) (err error) { list, err = m.List(c.ctx); return err })
+	if err != nil {
+		return new(nvml.MIGList), err
+	}
+	return list, nil
 }
 
 func (c *gpuCommand) table(s *gpu.Status) error {

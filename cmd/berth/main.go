@@ -25,6 +25,7 @@ const usage = `usage: berth COMMAND
   berth gpu ls                   the GPUs of this host, who holds them, and whether they are healthy
   berth gpu explain BUNDLE|ID    what is, or would be, injected into a container, and why
   berth gpu clear GPU            let containers have a GPU again that an Xid has barred
+  berth gpu reclaim [--dry-run]  destroy the MIG devices that berth made and whose owners are gone
   berth version
 
 A command says more with --help.
@@ -75,6 +76,8 @@ func runGPU(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 		return c.explain(args[1:])
 	case "clear":
 		return c.clear(args[1:])
+	case "reclaim":
+		return c.reclaim(args[1:])
 	case "help", "--help", "-h":
 		_, err := io.WriteString(stdout, usage)
 		return err

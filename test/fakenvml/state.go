@@ -25,13 +25,13 @@ const (
 // State is a machine, as its file has it.
 type State struct {
 	Driver, NVML string
-	CUDA         int   // 12080 for 12.8
+	CUDA         int // 12080 for 12.8
 	// Caps is the directory in which instances that are made and destroyed show, as in
 	// /proc/driver/nvidia/capabilities; without it they show nowhere.
 	Caps      string
-	GPUs         []GPU // in the order of NVML's index
-	Processes    []Process
-	Rules        []Rule
+	GPUs      []GPU // in the order of NVML's index
+	Processes []Process
+	Rules     []Rule
 }
 
 // GPU is one GPU and the MIG instances in it.

@@ -172,17 +172,37 @@ func (c *container) exec(ctx context.Context, t *testing.T, args ...string) (str
 	return out.String(), status.ExitCode()
 }
 
-// remove removes what the test left of the container.
+// remove removes what the test left of the container, by the client of now:
+// the test may have restarted containerd.
 func (c *container) remove(t *testing.T) {
 	ctx := testContext(t)
 	if c.task != nil {
-		if _, err := c.task.Delete(ctx, containerd.WithProcessKill); err != nil && !errdefs.IsNotFound(err) {
-			t.Errorf("clean up: delete task: %v", err)
+		defer func() { c.task.IO().Cancel(); _ = c.task.IO().Close() }()
+	}
+	if err := removeContainer(ctx, c.ID()); err != nil {
+		t.Errorf("clean up: %v", err)
+	}
+}
+
+// removeContainer removes a container, running or not, if there is one.
+func removeContainer(ctx context.Context, id string) error {
+	c, err := shared.Client().LoadContainer(ctx, id)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if task, err := c.Task(ctx, nil); err == nil {
+		_, err = task.Delete(ctx, containerd.WithProcessKill)
+		if err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("delete the task of %s: %w", id, err)
 		}
-		c.task.IO().Cancel()
-		_ = c.task.IO().Close()
+	} else if !errdefs.IsNotFound(err) {
+		return fmt.Errorf("find the task of %s: %w", id, err)
 	}
 	if err := c.Delete(ctx, containerd.WithSnapshotCleanup); err != nil && !errdefs.IsNotFound(err) {
-		t.Errorf("clean up: delete container: %v", err)
+		return fmt.Errorf("delete %s: %w", id, err)
 	}
+	return nil
 }

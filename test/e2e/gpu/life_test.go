@@ -3,6 +3,7 @@
 package gpu
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -41,30 +42,42 @@ func TestUpdate(t *testing.T) {
 func TestShimKilled(t *testing.T) {
 	home.use(t)
 	ctx := testContext(t)
-	events, errs := shared.Client().Subscribe(ctx, fmt.Sprintf(`namespace==%s,topic=="/tasks/delete"`, shared.ID()))
 	c := start(ctx, t, request{gpu: "index:0"})
+	deleted := deletion(ctx, t, c.ID())
 	if !exists(home.claim(c.ID())) {
 		t.Fatal("it has no claim")
 	}
 	if err := unix.Kill(shimOf(t, c.ID()), unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	for gone := false; !gone; {
-		select {
-		case e := <-events:
-			deleted, ok := must(typeurl.UnmarshalAny(e.Event))(t).(*apievents.TaskDelete)
-			gone = ok && deleted.ContainerID == c.ID()
-		case err := <-errs:
-			t.Fatal(err)
-		case <-ctx.Done():
-			t.Fatal("nobody cleaned up")
-		}
-	}
+	deleted()
 	if _, err := c.task.Delete(ctx); err != nil && !errdefs.IsNotFound(err) {
 		t.Error(err)
 	}
 	if found := left(t, c.ID()); found != nil {
 		t.Errorf("left behind: %q", found)
+	}
+}
+
+// deletion waits, when it is called, for a container's task to have been
+// deleted since now.
+func deletion(ctx context.Context, t *testing.T, id string) func() {
+	events, errs := shared.Client().Subscribe(ctx, fmt.Sprintf(`namespace==%s,topic=="/tasks/delete"`, shared.ID()))
+	return func() {
+		t.Helper()
+		for {
+			select {
+			case e := <-events:
+				deleted, ok := must(typeurl.UnmarshalAny(e.Event))(t).(*apievents.TaskDelete)
+				if ok && deleted.ContainerID == id {
+					return
+				}
+			case err := <-errs:
+				t.Fatal(err)
+			case <-ctx.Done():
+				t.Fatal("nobody cleaned up")
+			}
+		}
 	}
 }
 

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gpu
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"berth/configs"
+	"berth/gpu/mig"
+	"berth/gpu/nvml"
+	"berth/process"
+)
+
+// MIG makes and takes back MIG devices by berth-gpu, which alone changes
+// anything, and does so by a ledger below Roots.Run.
+type MIG struct {
+	Helper Helper
+	Roots  Roots
+	Policy configs.MIGPolicy
+}
+
+var _ Slicer = MIG{}
+
+// grace is what berth-gpu gets, beyond the time for which it waits, to put on
+// record how far it came, before its caller's time is over and it is killed.
+const grace = 2 * time.Second
+
+// Acquire implements Slicer. The owner of the slices is this process.
+func (m MIG) Acquire(ctx context.Context, owner SliceOwner, asks []mig.Ask, usable []Device) ([]Slice, error) {
+	q, err := m.request(time.Duration(m.Policy.Timeout) * time.Second)
+	if err != nil {
+		return nil, err
+	}
+	if q.Owner, err = wireOwner(owner); err != nil {
+		return nil, err
+	}
+	for _, a := range asks {
+		q.Asks = append(q.Asks, nvml.MIGAsk{Profile: a.Profile, Memory: a.Memory, Count: a.Count})
+	}
+	for _, d := range usable {
+		if len(m.Policy.GPUs) == 0 || names(m.Policy.GPUs, d) {
+			q.GPUs = append(q.GPUs, nvml.GPURule{BusID: d.BusID, AllowMode: names(m.Policy.AllowMode, d)})
+		}
+	}
+	if len(q.GPUs) == 0 { // which for berth-gpu means all
+		return nil, fmt.Errorf("no GPU may be partitioned: none is healthy, or named by mig.gpus in the configuration: %w", errdefs.ErrFailedPrecondition)
+	}
+	made, err := m.Helper.AcquireMIG(ctx, within(ctx, q))
+	if err != nil {
+		return nil, err
+	}
+	var list []Slice
+	for _, s := range made {
+		list = append(list, Slice{BusID: s.BusID, GI: s.GI, CI: s.CI, UUID: s.UUID, Profile: s.Profile})
+	}
+	return list, nil
+}
+
+// Release implements Slicer.
+func (m MIG) Release(ctx context.Context, owner SliceOwner) error {
+	q, err := m.request(releaseTimeout)
+	if err != nil {
+		return err
+	}
+	if q.Owner, err = wireOwner(owner); err != nil {
+		return err
+	}
+	_, err = m.Helper.ReleaseMIG(ctx, within(ctx, q))
+	return err
+}
+
+// Sweep takes back what owners that are gone have left, or says with dry what
+// it would take back.
+func (m MIG) Sweep(ctx context.Context, dry bool) ([]nvml.MIGAction, error) {
+	q, err := m.request(time.Duration(m.Policy.Timeout) * time.Second)
+	if err != nil {
+		return nil, err
+	}
+	q.DryRun = dry
+	return m.Helper.SweepMIG(ctx, q)
+}
+
+// List says what is in each GPU that can do MIG, and what would fit.
+func (m MIG) List(ctx context.Context) (*nvml.MIGList, error) {
+	q, err := m.request(helperTimeout)
+	if err != nil {
+		return nil, err
+	}
+	return m.Helper.ListMIG(ctx, q)
+}
+
+func (m MIG) request(timeout time.Duration) (nvml.MIGRequest, error) {
+	q, err := m.Roots.MIGRequest(timeout)
+	q.ShareForeign = m.Policy.ShareForeign
+	return q, err
+}
+
+// within is a request whose deadline leaves the helper grace before the
+// caller's.
+func within(ctx context.Context, q nvml.MIGRequest) nvml.MIGRequest {
+	if end, ok := ctx.Deadline(); ok {
+		q.TimeoutMS = max(1, min(q.TimeoutMS, time.Until(end.Add(-grace)).Milliseconds()))
+	}
+	return q
+}
+
+// wireOwner is an owner as the ledger has it. An id of containerd's has no
+// colon: no container is called like a pod.
+func wireOwner(o SliceOwner) (*nvml.Owner, error) {
+	started, err := process.StartTime(os.Getpid())
+	if err != nil {
+		return nil, fmt.Errorf("look when this process started: %w", err)
+	}
+	out := &nvml.Owner{Namespace: o.Namespace, Container: o.ID, PID: os.Getpid(), StartTime: started}
+	if o.Pod {
+		out.Container, out.Pod = "pod:"+o.ID, o.ID
+	}
+	return out, nil
+}
+
+// names says whether a list of UUIDs and PCI addresses has the GPU in it.
+func names(list []string, d Device) bool {
+	return slices.ContainsFunc(list, func(name string) bool {
+		return strings.EqualFold(name, d.BusID) || d.UUID != "" && strings.EqualFold(name, d.UUID)
+	})
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gpu
+
+import (
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"berth/test/e2e/node"
+	"berth/test/fakedriver"
+	"berth/test/fakenvml"
+)
+
+// sliced is a machine whose GPUs are in MIG mode, with nothing in them, and its
+// NVML's state.
+func sliced(t *testing.T, gpus int) (*machine, string) {
+	t.Helper()
+	cfg := fakedriver.Config{Model: fakedriver.H200, GPUs: gpus}
+	m := another(t, cfg)
+	s := m.state(cfg)
+	for i := range s.GPUs {
+		s.GPUs[i].MIG, s.GPUs[i].Pending = true, true
+	}
+	s.Caps = filepath.Join(m.Proc, "driver/nvidia/capabilities")
+	state := filepath.Join(m.Root, m.LibDir, fakenvml.StateFile)
+	if err := s.Write(state); err != nil {
+		t.Fatal(err)
+	}
+	m.use(t)
+	return m, state
+}
+
+// instances are those that NVML has, by GPU.
+func instances(t *testing.T, state string) (out [][]fakenvml.Instance) {
+	t.Helper()
+	for _, g := range must(fakenvml.Read(state))(t).GPUs {
+		out = append(out, g.Instances)
+	}
+	return out
+}
+
+func count(list [][]fakenvml.Instance) (n int) {
+	for _, of := range list {
+		n += len(of)
+	}
+	return n
+}
+
+// slice is what asks for a slice.
+func slice(id, asks string) request {
+	return request{id: id, annotations: map[string]string{"berth.dev/mig": asks}}
+}
+
+// accessNodes are the nodes of the capabilities of an instance.
+func accessNodes(g fakedriver.GPU, in fakenvml.Instance) []string {
+	var out []string
+	for _, i := range []fakedriver.Instance{{GI: in.ID, CI: fakedriver.NoCI}, {GI: in.ID, CI: in.Compute[0].ID}} {
+		out = append(out, "nvidia-caps/nvidia-cap"+itoa(uint32(g.AccessMinor(i))))
+	}
+	return out
+}
+
+// TestSlice has a slice made for a container, seen in it, and gone with it.
+func TestSlice(t *testing.T) {
+	m, state := sliced(t, 2)
+	ctx := testContext(t)
+	c := start(ctx, t, slice("", "3g.71gb"))
+	live := instances(t, state)
+	if count(live) != 1 {
+		t.Fatalf("instances %+v, want one", live)
+	}
+	for i, of := range live {
+		for _, in := range of {
+			out, _ := c.exec(ctx, t, "ls", "/dev", "/dev/nvidia-caps")
+			for _, node := range accessNodes(m.GPUs[i], in) {
+				if !strings.Contains(out, filepath.Base(node)) {
+					t.Errorf("the container lacks %s: %s", node, out)
+				}
+			}
+			if in.Profile != 9 || len(in.Compute) != 1 {
+				t.Errorf("instance %+v, want a 3g.71gb with one compute instance", in)
+			}
+		}
+	}
+	if _, err := c.task.Delete(ctx, containerd.WithProcessKill); err != nil {
+		t.Fatal(err)
+	}
+	wantNoSlices(t, m, state)
+}
+
+// wantNoSlices wants what there was at the start.
+func wantNoSlices(t *testing.T, m *machine, state string) {
+	t.Helper()
+	if live := instances(t, state); count(live) != 0 {
+		t.Errorf("instances left: %+v", live)
+	}
+	for _, pattern := range []string{"mig/*/*.json", "claims/*"} {
+		if left := must(filepath.Glob(filepath.Join(m.run, pattern)))(t); left != nil {
+			t.Errorf("left behind: %q", left)
+		}
+	}
+}
+
+// TestSliceRefused has no room for a container, which leaves nothing, and does
+// no harm to those that are there.
+func TestSliceRefused(t *testing.T) {
+	m, state := sliced(t, 1)
+	ctx := testContext(t)
+	c := start(ctx, t, slice("", "7g.141gb"))
+	before := instances(t, state)
+	for asks, want := range map[string]string{"1g.18gb": "room", "9g.999gb": "9g.999gb", "../x": "../x"} {
+		_, err := tryStart(ctx, t, slice("refused", asks))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: the error is %v, want one that says %q", asks, err, want)
+		}
+		if found := left(t, "refused"); asks != "" && hasClaim(m, "refused") {
+			t.Errorf("%s: left behind: %q", asks, found)
+		}
+		if err := removeContainer(ctx, "refused"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := instances(t, state); !reflect.DeepEqual(before, after) {
+		t.Errorf("instances %+v, were %+v", after, before)
+	}
+	if _, err := c.task.Delete(ctx, containerd.WithProcessKill); err != nil {
+		t.Fatal(err)
+	}
+	wantNoSlices(t, m, state)
+}
+
+func hasClaim(m *machine, id string) bool { return exists(m.claim(id)) }
+
+// TestSliceShimKilled kills a shim: who cleans up after it gives the slice back.
+func TestSliceShimKilled(t *testing.T) {
+	m, state := sliced(t, 1)
+	ctx := testContext(t)
+	c := start(ctx, t, slice("", "1g.18gb:2"))
+	if live := instances(t, state); count(live) != 2 {
+		t.Fatalf("instances %+v, want two", live)
+	}
+	deleted := deletion(ctx, t, c.ID())
+	if err := unix.Kill(shimOf(t, c.ID()), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	deleted()
+	if _, err := c.task.Delete(ctx); err != nil && !errdefs.IsNotFound(err) {
+		t.Error(err)
+	}
+	wantNoSlices(t, m, state)
+}
+
+// TestSliceOfPod has the containers of a pod share a slice.
+func TestSliceOfPod(t *testing.T) {
+	m, state := sliced(t, 1)
+	ctx := testContext(t)
+	pod := must(shared.RunAnnotatedPod(ctx, "mig", node.GPUHandler, map[string]string{
+		"berth.dev/mig": "2g.35gb", "berth.dev/mig-share": "pod", "berth.dev/mig.own": "1g.18gb", "berth.dev/mig-share.own": "",
+	}))(t)
+	removed := false
+	t.Cleanup(func() {
+		if err := pod.Remove(testContext(t)); err != nil && !removed {
+			t.Error(err)
+		}
+	})
+	for _, name := range []string{"a", "b", "own"} {
+		must(pod.Run(ctx, name, "sleep", "1000"))(t)
+	}
+	if live := instances(t, state); count(live) != 2 {
+		t.Errorf("instances %+v, want one for two containers, and one for the third", live)
+	}
+	if err := pod.Remove(ctx); err != nil {
+		t.Fatal(err)
+	}
+	removed = true
+	wantNoSlices(t, m, state)
+}
