@@ -215,6 +215,27 @@ func TestMountThatFails(t *testing.T) {
 	}
 }
 
+// Nothing is mounted through a link in the place of the root file system, though
+// the spec names another directory as the root.
+func TestMountFollowsNoLink(t *testing.T) {
+	r := newRig(t)
+	bundle := r.bundle("a", "sleep", fakeoci.Plan{})
+	victim, target := filepath.Join(r.dir, "victim"), filepath.Join(bundle, "rootfs")
+	spec := []byte(`{"root":{"path":"` + victim + `"},"process":{"args":["fake","sleep"]}}`)
+	if err := errors.Join(os.Mkdir(victim, 0o700), os.Remove(target), os.Symlink(victim, target),
+		os.WriteFile(filepath.Join(bundle, "config.json"), spec, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.pod.Create(r.ctx(), &CreateRequest{ID: "a", Bundle: bundle, Rootfs: tmpfs})
+	if !errors.Is(err, errdefs.ErrInvalidArgument) || !strings.Contains(err.Error(), "is no directory") {
+		t.Errorf("create: %v", err)
+	}
+	if mounted(victim) {
+		t.Error("something is mounted where the link points to")
+		_ = unix.Unmount(victim, unix.MNT_DETACH)
+	}
+}
+
 // A link in the place of the root file system is not followed.
 func TestUnmountFollowsNoLink(t *testing.T) {
 	r := newRig(t)
