@@ -327,6 +327,33 @@ func TestDeleteUnrestored(t *testing.T) {
 	r.expect(c, "create", "delete")
 }
 
+// While a restore is under way, the record has the cgroup of what it makes: of
+// a runtime that is killed with its shim nothing else would tell.
+func TestRestoreIsOnRecord(t *testing.T) {
+	r := newRig(t)
+	worked, gate := r.fifo("worked"), r.fifo("gate")
+	c := r.restored(fakeoci.Plan{Verbs: map[string]fakeoci.Verb{"restore": {Worked: worked, After: gate}}})
+	started := make(chan error, 1)
+	go func() {
+		_, err := c.Start(r.ctx(), "")
+		started <- err
+	}()
+	r.reached(worked)
+	rec, err := readRecord(c.Bundle())
+	if err != nil || rec.Pid != 0 || rec.Claimed == nil {
+		t.Errorf("record %+v, %v", rec, err)
+	} else if err := rec.killAll(r.ctx()); err != nil {
+		t.Error(err)
+	}
+	r.release(gate)
+	if err := <-started; err != nil {
+		t.Error(err)
+	}
+	if exit := r.wait(c, ""); exit.Status != 137 { // of what was killed before it was known
+		t.Errorf("exit %+v", exit)
+	}
+}
+
 // A restore that fails after the runtime has made the container is undone, and
 // the container can be deleted; the init dies even if the runtime deletes
 // nothing.
