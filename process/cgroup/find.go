@@ -54,7 +54,33 @@ func Claim(cgroupsPath string) (Location, error) {
 // made, the first that there is being used by all.
 var claimIn = [...]string{Unified, "pids", "freezer", "devices", "name=systemd"}
 
+// Find is where the runtime makes the cgroup that cgroupsPath names, as in
+// Claim, whether or not there is one: Load tells. It is for a container of which
+// nothing else is known any more.
+func Find(cgroupsPath string) (Location, error) { return view{}.find(cgroupsPath) }
+
+// expect is find for a cgroup that must not be there yet.
 func (v view) expect(cgroupsPath string) (Location, error) {
+	loc, err := v.find(cgroupsPath)
+	if err != nil {
+		return Location{}, err
+	}
+	mounts, err := v.mounts()
+	if err != nil {
+		return Location{}, err
+	}
+	cg, err := v.load(loc, mounts)
+	if errdefs.IsNotFound(err) {
+		return loc, nil
+	}
+	if err != nil {
+		return Location{}, err
+	}
+	_ = cg.Close()
+	return Location{}, fmt.Errorf("cgroup %q: %w", cgroupsPath, errdefs.ErrAlreadyExists)
+}
+
+func (v view) find(cgroupsPath string) (Location, error) {
 	path, err := resolve(cgroupsPath)
 	if err != nil {
 		return Location{}, err
@@ -81,15 +107,7 @@ func (v view) expect(cgroupsPath string) (Location, error) {
 			break
 		}
 	}
-	cg, err := v.load(loc, mounts)
-	if errdefs.IsNotFound(err) {
-		return loc, nil
-	}
-	if err != nil {
-		return Location{}, err
-	}
-	_ = cg.Close()
-	return Location{}, fmt.Errorf("cgroup %q: %w", cgroupsPath, errdefs.ErrAlreadyExists)
+	return loc, nil
 }
 
 // resolve turns a cgroupsPath into a path below the root of each hierarchy, or
