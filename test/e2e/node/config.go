@@ -112,6 +112,11 @@ func (n *Node) writeConfig() error {
 			return fmt.Errorf("lay out node: %w", err)
 		}
 	}
+	if n.config.StateSize > 0 {
+		if err := n.mountState(); err != nil {
+			return err
+		}
+	}
 	snapshotter, err := snapshotterFor(n.dir)
 	if err != nil {
 		return err
@@ -133,6 +138,26 @@ func (n *Node) writeConfig() error {
 		if err := os.WriteFile(filepath.Join(n.dir, name), []byte(values.Replace(content)), 0o600); err != nil {
 			return fmt.Errorf("write configuration: %w", err)
 		}
+	}
+	return nil
+}
+
+// mountState mounts a tmpfs at the state directory, and moves the shims' sockets
+// there.
+func (n *Node) mountState() error {
+	options := fmt.Sprintf("mode=711,size=%d", n.config.StateSize)
+	if err := unix.Mount("berth-test", n.StateDir(), "tmpfs", 0, options); err != nil {
+		return fmt.Errorf("mount the state directory: %w", err)
+	}
+	sockets := filepath.Join(n.dir, "s")
+	if err := os.Remove(sockets); err != nil {
+		return fmt.Errorf("lay out node: %w", err)
+	}
+	if err := os.Mkdir(filepath.Join(n.StateDir(), "s"), 0o700); err != nil {
+		return fmt.Errorf("lay out node: %w", err)
+	}
+	if err := os.Symlink("state/s", sockets); err != nil {
+		return fmt.Errorf("lay out node: %w", err)
 	}
 	return nil
 }
