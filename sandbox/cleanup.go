@@ -70,7 +70,9 @@ func (rec *record) cleanUp(ctx context.Context, r CleanupRequest) error {
 		return err
 	}
 	if err := ignoreNotFound(rt.Delete(ctx, rec.ID, true)); err != nil {
-		return err
+		// Nothing runs any longer, and containerd may not ask again: what the
+		// hooks hold does not wait for a runtime that is broken.
+		return errors.Join(err, r.Hooks.Delete(ctx, rec.ID))
 	}
 	if rec.Cgroup != nil {
 		if cg, err := cgroup.Load(*rec.Cgroup); err == nil {
