@@ -152,6 +152,43 @@ func TestHookFails(t *testing.T) {
 	}
 }
 
+// TestHookClaimIsBounded has an environment of 1 MB go into the container, and
+// not into what is kept and shown of it.
+func TestHookClaimIsBounded(t *testing.T) {
+	_, r := machine(t, fakedriver.Config{GPUs: 1})
+	h := &Hook{Planner: Planner{Roots: r}, Namespace: "ns"}
+	path := "/\x1b[2J:" + strings.Repeat("/x:", 1<<20)
+	hide := func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts, specs.Mount{Source: "/none", Destination: "/etc", Type: "bind"})
+		s.Process.Env = []string{"LD_LIBRARY_PATH=" + path}
+	}
+	dir := bundle(t, changed(container("1"), hide))
+	write(t, filepath.Join(dir, "rootfs/etc/ld.so.conf"), "")
+	if err := create(t, h, dir, "c"); err != nil {
+		t.Fatal(err)
+	}
+	var spec specs.Spec
+	if err := json.Unmarshal([]byte(read(t, filepath.Join(dir, "config.json"))), &spec); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(spec.Process.Env, "LD_LIBRARY_PATH=/usr/local/nvidia/lib64:"+path) {
+		t.Error("the container's environment is not what it was, and the driver's directory")
+	}
+	claim, err := r.Claim("ns", "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range claim.Entries {
+		if len(e.Path) > 2048 || strings.Contains(e.Path, "\x1b") {
+			t.Errorf("an entry of %d bytes: %.80q", len(e.Path), e.Path)
+		}
+	}
+	noProcess := bundle(t, changed(container("1"), func(s *specs.Spec) { hide(s); s.Process = nil }))
+	if err := create(t, h, noProcess, "d"); err != nil { // the runtime refuses it
+		t.Error(err)
+	}
+}
+
 // TestHookBroken has a configuration that is not right: told to those who ask.
 func TestHookBroken(t *testing.T) {
 	broken := errdefs.ErrInvalidArgument
