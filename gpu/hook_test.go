@@ -318,6 +318,44 @@ func TestHookXids(t *testing.T) {
 	}
 }
 
+// TestHookXidsOfOthers has two shims that share a GPU see the same Xids: one of
+// a process is that of its container, and not of the other's.
+func TestHookXidsOfOthers(t *testing.T) {
+	const bus = "0000:3b:00.0"
+	r := Roots{Run: t.TempDir(), Proc: t.TempDir(), Sys: "/sys"}
+	h := &Hook{Planner: Planner{Roots: r}, Namespace: "ns"}
+	for _, id := range []string{"ours", "theirs", "4be0c1"} {
+		c := &Claim{Namespace: "ns", ID: id, Devices: []Holding{{BusID: bus}}}
+		if err := r.writeClaim(c); err != nil {
+			t.Fatal(err)
+		}
+		if id == "ours" {
+			h.hold(c)
+		}
+	}
+	for pid, cgroups := range map[string]string{
+		"7": "8:memory:/ns/theirs\n0::/\n", "8": "0::/kubepods.slice/cri-containerd-4be0c1.scope/init\n", "9": "0::/system.slice/mps.service\n",
+		"10": "0::/ns/not-theirs\n", "11": "0::/ns/ours/below\n",
+	} {
+		write(t, r.proc(pid, "cgroup"), cgroups)
+	}
+	for name, c := range map[string]struct {
+		number, pid int
+		ours        bool
+	}{
+		"theirs": {31, 7, false}, "theirs under systemd": {31, 8, false}, "nobody's": {31, 9, true}, "a longer name": {31, 10, true},
+		"of ours, that has ended": {31, 11, true}, "gone": {31, 12, true}, "no process": {31, 0, true}, "theirs, but all are hit": {119, 7, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &podStub{done: make(chan struct{}, 1)}
+			h.xid(t.Context(), p, Xid{BusID: bus, Number: c.number, Pid: c.pid, GI: -1, CI: -1})
+			if len(p.notes) != boolInt(c.ours) || len(p.told) != boolInt(c.ours) {
+				t.Errorf("noted %q, %d events", p.notes, len(p.told))
+			}
+		})
+	}
+}
+
 // TestHookServe reads a log from the first holder on.
 func TestHookServe(t *testing.T) {
 	log, feed := kmsgFIFO(t)
