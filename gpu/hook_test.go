@@ -125,6 +125,15 @@ func TestHookLife(t *testing.T) {
 	if err != nil || len(status.Devices) != 2 || !slices.Equal(status.Devices[0].HeldBy, []string{"ns/c"}) || status.Devices[1].HeldBy != nil {
 		t.Errorf("status %+v, %v", status, err)
 	}
+	if err := os.Rename(dir, dir+"~"); err != nil { // containerd has removed it, and nobody deleted
+		t.Fatal(err)
+	}
+	if claims, err := r.Claims(); err != nil || len(claims) > 0 {
+		t.Errorf("claims of a container that is gone: %+v, %v", claims, err)
+	}
+	if err := os.Rename(dir+"~", dir); err != nil {
+		t.Fatal(err)
+	}
 	fresh := &Hook{Planner: h.Planner, Namespace: "ns"} // as `shim delete` has it
 	for range 2 {
 		if err := fresh.Delete(t.Context(), "c"); err != nil {
