@@ -27,8 +27,8 @@ func (s *scan) libraries() {
 	}
 	var seen []string
 	for _, dir := range dirs {
-		at, mode, err := s.root.resolve(dir)
-		if err != nil || !mode.IsDir() || slices.Contains(seen, at) {
+		at, ok := s.directory(dir)
+		if !ok || slices.Contains(seen, at) {
 			continue
 		}
 		seen = append(seen, at)
