@@ -377,3 +377,39 @@ func TestCVE_2026_24260_RaceOfADirectoryAndALink(t *testing.T) {
 		})
 	}
 }
+
+// While a file is written, another thread makes its temporary name a link to the
+// host's file, again and again.
+func TestCVE_2026_24260_RaceOfTheTemporaryName(t *testing.T) {
+	im := newImage(t)
+	temp := im.at("etc/" + tempPrefix + "f")
+	stop, done := make(chan struct{}), make(chan int)
+	go func() {
+		links := 0
+		for {
+			select {
+			case <-stop:
+				done <- links
+				return
+			default:
+			}
+			if unix.Symlink(filepath.Join(im.host, "secret"), temp) == nil {
+				links++
+			}
+		}
+	}()
+	refused := 0
+	for refused < 10 { // each of these lost the race
+		if err := im.WriteFile("/etc/f", []byte("x"), 0o644); err != nil {
+			refused++
+		}
+		if secret, _ := os.ReadFile(filepath.Join(im.host, "secret")); string(secret) != "host" {
+			break
+		}
+	}
+	close(stop)
+	if links := <-done; links == 0 {
+		t.Error("no race: no link was made")
+	}
+	im.hostUntouched()
+}
