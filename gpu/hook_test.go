@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -247,6 +248,52 @@ func TestHookUpdate(t *testing.T) {
 	}
 	if _, err := h.Update(t.Context(), dir, []byte("{")); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("no JSON: %v", err)
+	}
+}
+
+// TestHookUpdateOf has the devices be given in other ways, and taken away in
+// the new list after they were given.
+func TestHookUpdateOf(t *testing.T) {
+	d, r := machine(t, fakedriver.Config{GPUs: 1})
+	number := int64(d.GPUs[0].Minor)
+	nvidia, other := int64(195), int64(1)
+	rule := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &nvidia, Minor: &number, Access: "rwm"}
+	null := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &other, Minor: &other, Access: "rwm"}
+	for name, edit := range map[string]func(*specs.Spec){
+		"a user namespace": func(s *specs.Spec) { // nodes are bound
+			s.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.UserNamespace}}
+		},
+		"CDI": func(s *specs.Spec) {
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/" + d.GPUs[0].Node(), Type: "c", Major: nvidia, Minor: number}}
+			s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, null, rule)
+			s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{cdiHookOf("update-ldcache", "--folder", "/l")}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &Hook{Planner: Planner{Roots: r}, Namespace: "ns"}
+			dir := bundle(t, changed(container("1"), edit))
+			if err := create(t, h, dir, "c"); err != nil {
+				t.Fatal(err)
+			}
+			in, err := json.Marshal(specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{rule, {Access: "rwm"}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := h.Update(t.Context(), dir, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var res specs.LinuxResources
+			if err := json.Unmarshal(got, &res); err != nil {
+				t.Fatal(err)
+			}
+			is := func(want specs.LinuxDeviceCgroup) func(specs.LinuxDeviceCgroup) bool {
+				return func(c specs.LinuxDeviceCgroup) bool { return reflect.DeepEqual(c, want) }
+			}
+			if len(res.Devices) < 3 || !slices.ContainsFunc(res.Devices[2:], is(rule)) || slices.ContainsFunc(res.Devices, is(null)) {
+				t.Errorf("updated to %s", got)
+			}
+		})
 	}
 }
 
