@@ -21,6 +21,9 @@ type Pod struct {
 	Handler string
 	ID      string
 	Config  string // file with the PodSandboxConfig
+	// users are the user_ns options of the pod and of its containers; nil is the
+	// host's user namespace.
+	users map[string]any
 }
 
 // metadata is the CRI metadata of a pod or container.
@@ -39,20 +42,27 @@ func labels(pod string) map[string]string {
 // WritePod writes the configuration of a pod, which nothing has run yet. Its
 // cgroups are the node's, and its log directory lies in the node's.
 func (n *Node) WritePod(name, handler string) (*Pod, error) {
-	return n.writePod(name, handler, nil)
+	return n.writePod(name, handler, nil, nil)
 }
 
-func (n *Node) writePod(name, handler string, annotations map[string]string) (*Pod, error) {
+func (n *Node) writePod(name, handler string, annotations map[string]string, users map[string]any) (*Pod, error) {
 	logs := filepath.Join(n.dir, "pods", name)
 	config := map[string]any{
 		"metadata":      metadata{Name: name, Namespace: "default", UID: n.id + "-" + name},
 		"labels":        labels(name),
 		"annotations":   annotations,
 		"log_directory": logs,
-		"linux":         map[string]any{"cgroup_parent": "/" + n.id},
+		"linux":         map[string]any{"cgroup_parent": "/" + n.id, "security_context": securityContext(users)},
 	}
-	p := &Pod{node: n, name: name, logs: logs, Handler: handler, Config: filepath.Join(n.dir, "pods", name+".json")}
+	p := &Pod{node: n, name: name, logs: logs, users: users, Handler: handler, Config: filepath.Join(n.dir, "pods", name+".json")}
 	return p, writeJSON(p.Config, config)
+}
+
+func securityContext(users map[string]any) map[string]any {
+	if users == nil {
+		return nil
+	}
+	return map[string]any{"namespace_options": map[string]any{"userns_options": users}}
 }
 
 // RunPod runs a pod with no container but its sandbox.
@@ -62,16 +72,28 @@ func (n *Node) RunPod(ctx context.Context, name, handler string) (*Pod, error) {
 
 // RunAnnotatedPod is RunPod with annotations on the pod.
 func (n *Node) RunAnnotatedPod(ctx context.Context, name, handler string, annotations map[string]string) (*Pod, error) {
-	p, err := n.writePod(name, handler, annotations)
+	p, err := n.writePod(name, handler, annotations, nil)
 	if err != nil {
 		return nil, err
 	}
-	id, err := n.Crictl(ctx, "runp", "--runtime", handler, p.Config)
+	return p, p.run(ctx)
+}
+
+// RunUserPod is RunAnnotatedPod with a user namespace, as `hostUsers: false`
+// asks for: root is the host's user first, and so on for n users.
+func (n *Node) RunUserPod(ctx context.Context, name, handler string, annotations map[string]string, first, count int) (*Pod, error) {
+	ids := []map[string]int{{"container_id": 0, "host_id": first, "length": count}}
+	p, err := n.writePod(name, handler, annotations, map[string]any{"mode": 0, "uids": ids, "gids": ids}) // 0 is POD
 	if err != nil {
 		return nil, err
 	}
+	return p, p.run(ctx)
+}
+
+func (p *Pod) run(ctx context.Context) error {
+	id, err := p.node.Crictl(ctx, "runp", "--runtime", p.Handler, p.Config)
 	p.ID = strings.TrimSpace(id)
-	return p, nil
+	return err
 }
 
 // WriteContainer writes the configuration of a container of the pod that runs a
@@ -92,7 +114,7 @@ func (p *Pod) writeContainer(name string, env map[string]string, resources map[s
 		"command":  command,
 		"envs":     envs,
 		"log_path": name + ".log",
-		"linux":    map[string]any{"resources": resources},
+		"linux":    map[string]any{"resources": resources, "security_context": securityContext(p.users)},
 	}
 	file := filepath.Join(p.node.dir, "pods", p.name+"-"+name+".json")
 	return file, writeJSON(file, config)
