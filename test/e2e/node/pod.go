@@ -99,10 +99,14 @@ func (p *Pod) run(ctx context.Context) error {
 // WriteContainer writes the configuration of a container of the pod that runs a
 // command in the demo image, and returns the file. Its log is name.log.
 func (p *Pod) WriteContainer(name string, command ...string) (string, error) {
-	return p.writeContainer(name, nil, map[string]any{}, command)
+	return p.writeContainer(name, nil, map[string]any{}, nil, command)
 }
 
-func (p *Pod) writeContainer(name string, env map[string]string, resources map[string]any, command []string) (string, error) {
+func (p *Pod) writeContainer(name string, env map[string]string, resources map[string]any, devices []string, command []string) (string, error) {
+	var named []map[string]string
+	for _, d := range devices {
+		named = append(named, map[string]string{"name": d})
+	}
 	var envs []map[string]string
 	for key, value := range env {
 		envs = append(envs, map[string]string{"key": key, "value": value})
@@ -113,8 +117,10 @@ func (p *Pod) writeContainer(name string, env map[string]string, resources map[s
 		"image":    map[string]string{"image": image.Demo},
 		"command":  command,
 		"envs":     envs,
-		"log_path": name + ".log",
-		"linux":    map[string]any{"resources": resources, "security_context": securityContext(p.users)},
+		// The CRI's own name for it (api.proto).
+		"CDI_devices": named,
+		"log_path":    name + ".log",
+		"linux":       map[string]any{"resources": resources, "security_context": securityContext(p.users)},
 	}
 	file := filepath.Join(p.node.dir, "pods", p.name+"-"+name+".json")
 	return file, writeJSON(file, config)
@@ -131,7 +137,7 @@ func (p *Pod) Run(ctx context.Context, name string, command ...string) (string, 
 
 // RunLimited is Run with a memory limit in bytes.
 func (p *Pod) RunLimited(ctx context.Context, name string, memory int64, command ...string) (string, error) {
-	config, err := p.writeContainer(name, nil, map[string]any{"memory_limit_in_bytes": memory}, command)
+	config, err := p.writeContainer(name, nil, map[string]any{"memory_limit_in_bytes": memory}, nil, command)
 	if err != nil {
 		return "", err
 	}
@@ -140,12 +146,25 @@ func (p *Pod) RunLimited(ctx context.Context, name string, memory int64, command
 
 // RunEnv is Run with environment variables.
 func (p *Pod) RunEnv(ctx context.Context, name string, env map[string]string, command ...string) (string, error) {
-	config, err := p.writeContainer(name, env, map[string]any{}, command)
+	config, err := p.writeContainer(name, env, map[string]any{}, nil, command)
 	if err != nil {
 		return "", err
 	}
 	return p.runConfig(ctx, config)
 }
+
+// RunCDI is Run with devices by their CDI names. Specs of devices are in the
+// directory that CDIDir names.
+func (p *Pod) RunCDI(ctx context.Context, name string, devices []string, command ...string) (string, error) {
+	config, err := p.writeContainer(name, nil, map[string]any{}, devices, command)
+	if err != nil {
+		return "", err
+	}
+	return p.runConfig(ctx, config)
+}
+
+// CDIDir is where the node's CRI looks for CDI specs.
+func (n *Node) CDIDir() string { return filepath.Join(n.dir, "cdi") }
 
 func (p *Pod) runConfig(ctx context.Context, config string) (string, error) {
 	out, err := p.node.Crictl(ctx, "create", p.ID, config, p.Config)
