@@ -194,6 +194,9 @@ func TestWhatIsNoRegularFileIsNotOpened(t *testing.T) {
 		"directory":     func(p string) error { return os.Mkdir(p, 0o755) },
 		"symbolic link": func(p string) error { return os.Symlink(filepath.Base(p), p) },
 	}
+	if err := errors.Join(im.WriteFile("/etc/library", []byte("the image's own"), 0o644), im.Symlink("x", "/etc/library")); err != nil {
+		t.Fatalf("a link in place of a file: %v", err)
+	}
 	for kind, create := range makes {
 		t.Run(kind, func(t *testing.T) {
 			p := "/etc/" + strings.ReplaceAll(kind, " ", "-")
@@ -211,8 +214,12 @@ func TestWhatIsNoRegularFileIsNotOpened(t *testing.T) {
 			if _, err := im.ReadDir(p, 10); (err == nil) != (kind == "directory") {
 				t.Fatalf("list: %v", err)
 			}
-			if err := im.Symlink("x", p); kind != "symbolic link" && (!errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), kind)) {
+			err = im.Symlink("x", p)
+			if kind == "directory" && (!errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), kind)) || kind != "directory" && err != nil {
 				t.Fatalf("link: %v", err)
+			}
+			if target, _ := os.Readlink(im.at(p)); (target == "x") != (kind != "directory") {
+				t.Fatalf("it leads to %q", target)
 			}
 			if err := im.WriteFile(p, []byte("x"), 0o644); (err == nil) != (kind != "directory") {
 				t.Fatalf("write: %v", err)
