@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -151,15 +152,20 @@ func (p *Planner) list(ctx context.Context) (*nvml.List, error) {
 	return p.NVML(ctx)
 }
 
+// knows is true where a list says all about a GPU that NVML could say.
+func knows(list *nvml.List, d Device) bool {
+	return slices.ContainsFunc(list.Devices, func(known nvml.Device) bool { return known.BusID == d.BusID && known.Error == nil })
+}
+
 // meets checks what the image requires of each device. What NVML says of a
 // driver's version and of a GPU's model holds until the next boot, and is kept
-// with the driver's files.
+// with the driver's files. A GPU that came since, or did not answer, is asked for again.
 func (p *Planner) meets(ctx context.Context, req *Request, s *survey) error {
 	if len(req.Require) == 0 {
 		return nil
 	}
 	list, err := nvml.Decode(s.files.NVML)
-	if err != nil {
+	if err != nil || slices.ContainsFunc(s.selected, func(d Selected) bool { return !knows(list, d.Device) }) {
 		if list, err = p.list(ctx); err != nil {
 			return fmt.Errorf("the image has requirements (NVIDIA_REQUIRE_*; NVIDIA_DISABLE_REQUIRE=true skips them): %w", err)
 		}

@@ -66,6 +66,9 @@ func (h *Hook) xid(ctx context.Context, pod hooks.Pod, x Xid) {
 		}
 	}
 	ids, how := Attribute(x, h.heldNow(pod))
+	if how != ByPid && x.Class() == ClassApp && h.elsewhere(x.Pid) {
+		ids = nil
+	}
 	event := XidEvent{Xid: x, UUID: h.uuid(x.BusID), Containers: ids, How: how, Action: action}
 	for _, id := range ids {
 		pod.Note(id, fmt.Sprintf("Xid %d (%s) on GPU %s, by %s: %s", x.Number, x.Class(), x.BusID, how, x.Message))

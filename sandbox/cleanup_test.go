@@ -6,12 +6,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"berth/hooks"
 	"berth/process"
 	"berth/test/fakeoci"
 )
@@ -127,6 +129,26 @@ func TestCleanupOfNothing(t *testing.T) {
 		if err != nil || d.Exit.Status != 137 || time.Since(d.Exit.At) > time.Hour {
 			t.Errorf("%s: %+v, %v", name, d, err)
 		}
+	}
+}
+
+// The runtime cannot delete, and nobody may ask again: what a hook holds is
+// given back all the same, and the next cleanup starts over.
+func TestCleanupGivesBackThoughTheRuntimeFails(t *testing.T) {
+	r := newRig(t)
+	c := r.run("a", "sleep", fakeoci.Plan{Verbs: map[string]fakeoci.Verb{"delete": {Fail: &fakeoci.Fail{Message: "broken"}}}})
+	r.abandon(c)
+	h := &witness{r: r}
+	for range 2 {
+		h.deleted = nil
+		_, err := Cleanup(r.ctx(), CleanupRequest{ID: "a", Bundle: c.Bundle(), Runtime: r.runtime, Hooks: hooks.Chain{h}})
+		if err == nil || !strings.Contains(err.Error(), "broken") || len(h.deleted) != 1 {
+			t.Errorf("gave back %q, error %v", h.deleted, err)
+		}
+	}
+	fakeoci.Plan{}.Write(t, c.Bundle())
+	if _, err := r.cleanup(c); err != nil {
+		t.Error(err)
 	}
 }
 

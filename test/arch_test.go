@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 
 	"berth/test":             {},
 	"berth/test/leak":        {},
+	"berth/test/shelter":     {},
 	"berth/test/fakeoci":     {},
 	"berth/test/fakenvml":    {},
 	"berth/test/fakeoci/cmd": {"berth/test/fakeoci"},

@@ -19,9 +19,11 @@ const (
 	GPURuntime  = "io.containerd.gpu.v2"
 	RuncRuntime = "io.containerd.runc.v2"
 
-	PodHandler  = "pod"
-	GPUHandler  = "gpu"
-	RuncHandler = "runc"
+	PodHandler = "pod"
+	GPUHandler = "gpu"
+	// GPUUsersHandler is that of pods with a user namespace, see docs/gpu.md.
+	GPUUsersHandler = "gpu-users"
+	RuncHandler     = "runc"
 )
 
 // configTemplate is containerd's configuration; @DIR@ and the like are replaced.
@@ -83,6 +85,12 @@ pod_annotations = ['berth.dev/*']
 container_annotations = ['berth.dev/*']
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu.options]
 Root = '@DIR@/runc'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu-users]
+runtime_type = 'io.containerd.runc.v2'
+runtime_path = '@BIN@/containerd-shim-gpu-v2'
+pod_annotations = ['berth.dev/*']
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu-users.options]
+Root = '@DIR@/runc'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
 runtime_type = 'io.containerd.runc.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
@@ -127,6 +135,7 @@ func (n *Node) writeConfig() error {
 		"@LEVEL@", n.config.logLevel(),
 		"@SNAPSHOTTER@", snapshotter,
 		"@PAUSE@", image.Pause,
+		"@BIN@", filepath.Join(n.checkout, "bin"),
 		"@TOOLS@", filepath.Join(n.checkout, ".tools", "bin"),
 	)
 	files := map[string]string{
