@@ -46,8 +46,8 @@ func Cleanup(ctx context.Context, r CleanupRequest) (Deleted, error) {
 	}
 	defer unlock()
 	rec, err := readRecord(r.Bundle)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Deleted{Exit: killedNow()}, unmountRootfs(r.Bundle)
+	if errors.Is(err, fs.ErrNotExist) { // the shim died before the runtime was asked, perhaps in a hook
+		return Deleted{Exit: killedNow()}, errors.Join(unmountRootfs(r.Bundle), r.Hooks.Delete(ctx, r.ID))
 	}
 	if err != nil {
 		log.L.WithError(err).WithField("container", r.ID).

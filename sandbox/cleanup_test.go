@@ -132,6 +132,25 @@ func TestCleanupOfNothing(t *testing.T) {
 	}
 }
 
+// A shim that died in a hook has left no record, and perhaps what the hook made.
+func TestCleanupGivesBackWithoutARecord(t *testing.T) {
+	r := newRig(t)
+	h := &witness{r: r}
+	for want := range 2 {
+		if len(h.deleted) != want {
+			t.Errorf("the hook was called %d times, not %d", len(h.deleted), want)
+		}
+		if d, err := Cleanup(r.ctx(), CleanupRequest{ID: "a", Bundle: t.TempDir(), Runtime: r.runtime, Hooks: hooks.Chain{h}}); err != nil || d.Left {
+			t.Errorf("%+v, %v", d, err)
+		}
+	}
+	held := errors.New("held")
+	h.fail = held
+	if _, err := Cleanup(r.ctx(), CleanupRequest{ID: "a", Bundle: t.TempDir(), Runtime: r.runtime, Hooks: hooks.Chain{h}}); !errors.Is(err, held) {
+		t.Errorf("the hook failed, and the answer is %v", err)
+	}
+}
+
 // The runtime cannot delete, and nobody may ask again: what a hook holds is
 // given back all the same, and the next cleanup starts over.
 func TestCleanupGivesBackThoughTheRuntimeFails(t *testing.T) {
