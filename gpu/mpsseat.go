@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
@@ -103,12 +104,19 @@ func (h *Hook) unseat(ctx context.Context, id string) {
 	}
 }
 
+// sweepTimeout bounds what a container waits for the sweep before it. A process
+// that is killed is gone in milliseconds; one that hangs in the driver is the
+// next sweep's too.
+const sweepTimeout = time.Second
+
 // sweepMPS stops the daemons of pods that are gone: their servers have GPUs, or
 // MIG devices that are to be destroyed.
 func (h *Hook) sweepMPS(ctx context.Context) {
 	if h.MPS == nil {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
 	for _, a := range h.MPS.Sweep(ctx, false) {
 		if a.Did != mps.Kept {
 			log.L.WithField("dir", a.Dir).WithField("why", a.Why).Warn("an MPS daemon that was left: " + string(a.Did))

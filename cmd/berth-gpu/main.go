@@ -4,7 +4,8 @@
 
 // Command berth-gpu asks NVIDIA's management library about the GPUs, for programs that must not
 // load it: it runs for one question, with an environment of its caller's making, and ends. What
-// it writes is in package gpu/nvml. It is linked with lazy binding, so that it starts whatever
+// it writes is in package gpu/nvml. It also gives the driver's own programs for MPS the view of the
+// file system that they need. It is linked with lazy binding, so that it starts whatever
 // symbols the driver has, and looks each of them up before it calls it.
 package main
 
