@@ -39,6 +39,9 @@ func (p *Planner) share(ctx context.Context, plan *Plan, spec *specs.Spec, host 
 	if spec.Linux != nil {
 		s.CgroupsPath = spec.Linux.CgroupsPath
 	}
+	if spec.Process != nil && spec.Process.OOMScoreAdj != nil {
+		s.OOMScoreAdj = *spec.Process.OOMScoreAdj
+	}
 	var err error
 	if s.Control, err = host.mpsProgram(); err != nil {
 		return err

@@ -25,7 +25,7 @@ var version, revision = "devel", "unknown"
 
 const usage = `usage: berth-gpu list [--library PATH | --driver-root DIR]
        berth-gpu mig acquire|release|sweep|ls [--library PATH | --driver-root DIR] <REQUEST
-       berth-gpu mps --dir DIR [--driver-root DIR] [--dev DIR] [--join FILE]... PROGRAM [ARG]...
+       berth-gpu mps --dir DIR [--driver-root DIR] [--dev DIR] [--join FILE]... [--oom-score-adj N] PROGRAM [ARG]...
        berth-gpu --version | --help
 
 list prints the GPUs and their MIG devices as one JSON document. mig makes MIG

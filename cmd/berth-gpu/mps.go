@@ -24,6 +24,7 @@ type view struct {
 	dev        string // the directory of the device nodes
 	dir        string // what is /tmp, and in its "shm" what is /dev/shm
 	join       paths  // files in which a process that joins a cgroup writes "0"
+	oom        string // for /proc/self/oom_score_adj; empty leaves it
 }
 
 type paths []string
@@ -41,6 +42,7 @@ func mps(args []string) error {
 	flags.StringVar(&v.dev, "dev", "/dev", "")
 	flags.StringVar(&v.dir, "dir", "", "")
 	flags.Var(&v.join, "join", "")
+	flags.StringVar(&v.oom, "oom-score-adj", "", "")
 	if err := flags.Parse(args); err != nil || flags.NArg() == 0 {
 		return fmt.Errorf("%w: mps: %v %q", errUsage, err, args)
 	}
@@ -57,6 +59,11 @@ func mps(args []string) error {
 	for _, procs := range v.join {
 		if err := os.WriteFile(procs, []byte("0"), 0); err != nil {
 			return fmt.Errorf("join the pod's cgroup: %w", err)
+		}
+	}
+	if v.oom != "" {
+		if err := os.WriteFile("/proc/self/oom_score_adj", []byte(v.oom), 0); err != nil {
+			return fmt.Errorf("set the OOM score: %w", err)
 		}
 	}
 	if err := v.enter(); err != nil {

@@ -157,7 +157,13 @@ func (h *Host) Lost(o Owner, daemon Process) (members []string) {
 }
 
 // Alive says whether the daemon runs.
-func (r *Record) Alive() bool { return r.Daemon.alive() }
+func (r *Record) Alive() bool { return r.thisBoot() && r.Daemon.alive() }
+
+// thisBoot is true where the contrary cannot be shown.
+func (r *Record) thisBoot() bool {
+	boot, err := bootID()
+	return err != nil || boot == r.BootID
+}
 
 func ignore(err error, expected ...error) error {
 	for _, e := range expected {

@@ -49,7 +49,8 @@
 // # Trust
 //
 // Containers get the directory of the daemon's sockets read-only, since a server of root's opens
-// files by their names in it, and without the socket for privileged commands. Nothing in it is
+// files by their names in it, and without the socket for privileged commands, where the driver has
+// one apart from that for clients. Nothing in it is
 // believed after a container was there: not the file with the daemon's pid, and the daemon is asked
 // to quit only if all names are still those of the daemon's own files.
 //

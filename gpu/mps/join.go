@@ -28,6 +28,9 @@ type Request struct {
 	Devices []string
 	// UID is the host's user as which it runs.
 	UID int
+	// OOMScoreAdj is the container's, and becomes the daemon's: the shim's own
+	// is for a process that is small.
+	OOMScoreAdj int
 	// Control is the daemon's program, as it is called below the driver root.
 	Control string
 }

@@ -38,7 +38,12 @@ func members(r *Record) (ids []string) {
 // come, and that ends with the second.
 func TestLife(t *testing.T) {
 	r := newRig(t)
-	a := r.join(t, r.request("a", "memory=10GiB,threads=25"))
+	q := r.request("a", "memory=10GiB,threads=25")
+	q.OOMScoreAdj = 321
+	a := r.join(t, q)
+	if score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", a.Daemon.PID)); string(score) != "321\n" {
+		t.Errorf("OOM score %s, %v", score, err)
+	}
 	if a.Started == nil || a.Started.Pid() != a.Daemon.PID {
 		t.Fatalf("seat %+v", a)
 	}

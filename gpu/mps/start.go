@@ -95,7 +95,7 @@ func (p *pod) run(ctx context.Context, r Request, join []string) (*process.Proce
 	hold := p.Supervisor.Hold()
 	defer hold.Release()
 	starter, err := p.Supervisor.Start(&process.Command{
-		Path: p.Helper, Args: slices.Concat(p.view(), prefixed("--join", join), args),
+		Path: p.Helper, Args: slices.Concat(p.view(), prefixed("--join", join), []string{"--oom-score-adj", strconv.Itoa(r.OOMScoreAdj)}, args),
 		Env: p.env(), Files: []*os.File{nil, log, log}, DieWithParent: true,
 	})
 	if err != nil {

