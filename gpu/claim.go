@@ -29,6 +29,8 @@ type Claim struct {
 	Devices []Holding `json:"devices,omitempty"`
 	// Slices are the MIG devices that were made for the container.
 	Slices *HeldSlices `json:"slices,omitempty"`
+	// MPS is set where the container uses its pod's MPS daemon.
+	MPS *HeldMPS `json:"mps,omitempty"`
 	// Entries are the plan that was carried out.
 	Entries []Entry `json:"entries,omitempty"`
 }

@@ -38,12 +38,18 @@ type Planner struct {
 // Plan decides what a container with this spec gets. It is nil where the
 // container asks for nothing. Nothing is changed.
 func (p *Planner) Plan(ctx context.Context, spec *specs.Spec) (*Plan, error) {
-	return p.plan(ctx, spec, previewSlices)
+	return p.plan(ctx, spec, supply{slices: previewSlices})
 }
 
-// plan has grant make the MIG devices that are asked for, once it is known that
-// nothing else is in the way.
-func (p *Planner) plan(ctx context.Context, spec *specs.Spec, grant granter) (*Plan, error) {
+// supply makes what is asked for and not there yet.
+type supply struct {
+	slices granter
+	mps    seater
+}
+
+// plan has the MIG devices made that are asked for, and an MPS daemon started,
+// once it is known that nothing else is in the way.
+func (p *Planner) plan(ctx context.Context, spec *specs.Spec, from supply) (*Plan, error) {
 	req, err := ParseRequest(spec, p.Policy)
 	if err != nil || req == nil {
 		return nil, err
@@ -58,13 +64,18 @@ func (p *Planner) plan(ctx context.Context, spec *specs.Spec, grant granter) (*P
 		}
 		return plan, plan.carryOut(spec)
 	}
-	host, err := p.survey(ctx, req, grant)
+	host, err := p.survey(ctx, req, from.slices)
 	if err != nil {
 		return nil, fmt.Errorf("GPU %s, by %s: %w", req.Asked, req.Source, err)
 	}
 	plan.Devices = host.selected
 	if err := host.inject(plan, spec, p); err != nil {
 		return nil, fmt.Errorf("GPU %s, by %s: %w", req.Asked, req.Source, err)
+	}
+	if req.MPS != nil {
+		if err := p.share(ctx, plan, spec, host, from.mps); err != nil {
+			return nil, fmt.Errorf("GPU %s, by %s: %w", req.Asked, req.Source, err)
+		}
 	}
 	return plan, nil
 }

@@ -5,16 +5,24 @@ package gpu
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/containerd/log"
 
 	"berth/hooks"
 )
 
-// Serve watches the kernel's log for Xids as long as the pod lives. It begins
-// with the first container that holds a GPU: before that none can be the cause
-// of one.
+// Serve watches over the GPUs of the pod as long as it lives.
 func (h *Hook) Serve(ctx context.Context, pod hooks.Pod) {
+	var work sync.WaitGroup
+	work.Go(func() { h.serveXids(ctx, pod) })
+	h.serveMPS(ctx, pod)
+	work.Wait()
+}
+
+// serveXids watches the kernel's log for Xids. It begins with the first
+// container that holds a GPU: before that none can be the cause of one.
+func (h *Hook) serveXids(ctx context.Context, pod hooks.Pod) {
 	if h.Kmsg == "" {
 		return
 	}

@@ -69,7 +69,7 @@ func specCgroup(r CleanupRequest, o configs.Runtime) *cgroup.Location {
 	if err != nil {
 		return nil
 	}
-	loc, err := cgroup.Find(cgroupsPath(spec, o))
+	loc, err := cgroup.Place(cgroupsPath(spec, o))
 	if err != nil {
 		return nil
 	}

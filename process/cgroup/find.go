@@ -54,18 +54,12 @@ func Claim(cgroupsPath string) (Location, error) {
 // made, the first that there is being used by all.
 var claimIn = [...]string{Unified, "pids", "freezer", "devices", "name=systemd"}
 
-// Find is where the runtime makes the cgroup that cgroupsPath names, as in
-// Claim, whether or not there is one: Load tells. It is for a container of which
-// nothing else is known any more.
-func Find(cgroupsPath string) (Location, error) { return view{}.find(cgroupsPath) }
-
-// expect is find for a cgroup that must not be there yet.
 func (v view) expect(cgroupsPath string) (Location, error) {
-	loc, err := v.find(cgroupsPath)
+	mounts, err := v.mounts()
 	if err != nil {
 		return Location{}, err
 	}
-	mounts, err := v.mounts()
+	loc, err := v.place(cgroupsPath, mounts)
 	if err != nil {
 		return Location{}, err
 	}
@@ -80,12 +74,9 @@ func (v view) expect(cgroupsPath string) (Location, error) {
 	return Location{}, fmt.Errorf("cgroup %q: %w", cgroupsPath, errdefs.ErrAlreadyExists)
 }
 
-func (v view) find(cgroupsPath string) (Location, error) {
+// place is where a runtime makes what a cgroupsPath names, be it there or not.
+func (v view) place(cgroupsPath string, mounts []mount) (Location, error) {
 	path, err := resolve(cgroupsPath)
-	if err != nil {
-		return Location{}, err
-	}
-	mounts, err := v.mounts()
 	if err != nil {
 		return Location{}, err
 	}
