@@ -33,3 +33,21 @@ func TestParseAsk(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParseAsk(f *testing.F) {
+	for _, seed := range []string{"on", "memory=10GiB,threads=25", "threads=100, memory=1MiB"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := ParseAsk(text)
+		if err != nil {
+			return
+		}
+		if a.Memory < 0 || a.Threads < 0 || a.Threads > 100 {
+			t.Errorf("%q: %+v", text, a)
+		}
+		if again, err := ParseAsk(a.String()); err != nil || again != a {
+			t.Errorf("%q reads as %+v, then as %+v, %v", text, a, again, err)
+		}
+	})
+}

@@ -4,6 +4,7 @@ package mps
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,6 +35,17 @@ func members(r *Record) (ids []string) {
 	return ids
 }
 
+// ended waits for the end of a daemon that this process has started. The bound
+// turns a hang into a failure.
+func ended(t *testing.T, seat *Seat) {
+	t.Helper()
+	select {
+	case <-seat.Started.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the daemon has not ended")
+	}
+}
+
 // TestLife has two containers share a daemon, whose limits are set before they
 // come, and that ends with the second.
 func TestLife(t *testing.T) {
@@ -59,6 +71,9 @@ func TestLife(t *testing.T) {
 	if !strings.Contains(got, "threads 25.0") || !strings.Contains(got, "shared memory says server") {
 		t.Errorf("the client got %s", got)
 	}
+	if shm, err := os.ReadDir(a.Shm); err != nil || len(shm) != 1 {
+		t.Errorf("%v, %v is in the pod's shared memory, want the server's", shm, err)
+	}
 	if b := r.join(t, r.request("b", "memory=10GiB,threads=25")); b.Daemon != a.Daemon || b.Started != nil || b.Pipe != a.Pipe {
 		t.Errorf("seat %+v, want that of %+v", b, a)
 	}
@@ -73,7 +88,7 @@ func TestLife(t *testing.T) {
 		t.Error("one that was no member has stopped it")
 	}
 	r.leave(t, "b")
-	<-a.Started.Done()
+	ended(t, a)
 	if exit := a.Started.Exit(); exit.Status != 0 {
 		t.Errorf("the daemon was killed (%d), and not asked", exit.Status)
 	}
@@ -94,7 +109,7 @@ func TestRefused(t *testing.T) {
 	}{
 		"limits":  {func(q *Request) { q.Ask.Threads = 50 }, `"threads=25", and this one asks for "threads=50"`},
 		"devices": {func(q *Request) { q.Devices = q.Devices[:1] }, "give both the same devices"},
-		"user":    {func(q *Request) { q.UID = 1000 }, "runs as user 0 of the host, and this one as 1000"},
+		"user":    {func(q *Request) { q.UID = 1000 }, "runs as user 0 of the host, and this one as 1000, whose programs would wait"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := r.request("b", "threads=25")
@@ -174,7 +189,7 @@ func TestStubborn(t *testing.T) {
 			}
 			r.misbehave(t, how)
 			r.leave(t, "a")
-			<-seat.Started.Done()
+			ended(t, seat)
 			if exit := seat.Started.Exit(); exit.Status != 128+int(unix.SIGKILL) {
 				t.Errorf("the daemon ended with %d", exit.Status)
 			}
@@ -184,6 +199,81 @@ func TestStubborn(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRecordFirst has the helper look at the record: it says what there is to be
+// undone before anything runs.
+func TestRecordFirst(t *testing.T) {
+	r := newRig(t)
+	dir := filepath.Join(r.Dir, owner.key())
+	saved := filepath.Join(t.TempDir(), recordName)
+	r.Helper = filepath.Join(filepath.Dir(saved), "helper")
+	if err := os.WriteFile(r.Helper, fmt.Appendf(nil, "#!/bin/sh\ncp %s %s\nexit 1\n", filepath.Join(dir, recordName), saved), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Join(t.Context(), r.request("a", "on")); err == nil {
+		t.Fatal("a helper that fails starts a daemon")
+	}
+	rec, err := readRecord(filepath.Dir(saved))
+	if err != nil || rec.State != Starting || len(rec.Cgroup.Dirs) == 0 || !slices.Equal(members(rec), []string{"a"}) {
+		t.Errorf("record %+v, %v", rec, err)
+	}
+}
+
+// TestQuitIsKnown has a daemon end because it was asked to: nobody takes that for
+// its death.
+func TestQuitIsKnown(t *testing.T) {
+	r := newRig(t)
+	seat := r.join(t, r.request("a", "on"))
+	p, err := r.lockPod(t.Context(), owner.key(), false, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.unlock()
+	p.quit(t.Context(), control)
+	ended(t, seat)
+	if lost := r.Lost(owner, seat.Daemon); lost != nil {
+		t.Errorf("%q have lost their daemon", lost)
+	}
+	if err := p.stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLock has many lock a directory that each of them removes: nobody holds the
+// lock of one that is not there any more.
+func TestLock(t *testing.T) {
+	h := &Host{Dir: t.TempDir()}
+	done := make(chan error)
+	const workers, rounds = 8, 40
+	for range workers {
+		go func() {
+			for range rounds {
+				p, err := h.lockPod(t.Context(), "key", true, false)
+				if err != nil {
+					done <- err
+					return
+				}
+				here, err := p.lock.Stat()
+				there, gone := os.Lstat(p.path)
+				if err != nil || gone != nil || !os.SameFile(here, there) {
+					err = fmt.Errorf("the lock is of another directory: %v, %v", err, gone)
+				}
+				err = errors.Join(err, os.Remove(p.path))
+				p.unlock()
+				if err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	for range workers {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -204,7 +294,7 @@ func TestTampered(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.leave(t, "a")
-	<-seat.Started.Done()
+	ended(t, seat)
 	if exit := seat.Started.Exit(); exit.Status != 128+int(unix.SIGKILL) {
 		t.Errorf("the daemon ended with %d, as if somebody had asked it to", exit.Status)
 	}
@@ -222,7 +312,7 @@ func TestDies(t *testing.T) {
 	if err := a.Started.Signal(unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	<-a.Started.Done()
+	ended(t, a)
 	if lost := r.Lost(owner, a.Daemon); !slices.Equal(lost, []string{"a", "b"}) {
 		t.Errorf("%q have lost their daemon", lost)
 	}
@@ -256,6 +346,6 @@ func TestAnotherProcess(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	<-seat.Started.Done()
+	ended(t, seat)
 	r.wantNothing(t)
 }

@@ -46,8 +46,8 @@ func (p *pod) start(ctx context.Context, r Request) (*process.Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the cgroup of an MPS daemon: %w", err)
 	}
-	p.rec.Cgroup = loc
-	if err := errors.Join(p.rec.write(p.path), p.mount()); err != nil {
+	p.rec.Cgroup = loc // on record with the daemon
+	if err := p.mount(); err != nil {
 		return nil, err
 	}
 	daemon, err := p.run(ctx, r, join)

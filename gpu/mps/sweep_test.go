@@ -115,7 +115,7 @@ func TestSweepHalf(t *testing.T) {
 			if did := r.sweepOne(t, false); did.Did != Stopped {
 				t.Errorf("%+v", did)
 			}
-			<-seat.Started.Done()
+			ended(t, seat)
 		})
 	}
 	t.Run("torn", func(t *testing.T) {
