@@ -81,6 +81,7 @@ const (
 	Exit  Verb = "exit"  // do the work, then _exit(Value)
 	Crash Verb = "crash" // SIGKILL after the process's call of number Value; the Symbol is AnyCall
 	Thief Verb = "thief" // Value times a foreigner takes the very place before nvmlDeviceCreateGpuInstanceWithPlacement
+	Stop  Verb = "stop"  // stop the process by SIGSTOP first: the test does what it wants meanwhile, and sends SIGCONT
 )
 
 // AnyCall is the Symbol of a Rule for all of them.
