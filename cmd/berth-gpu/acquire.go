@@ -25,36 +25,66 @@ const undoTimeout = 5 * time.Second
 // errTaken says that somebody else was faster.
 var errTaken = errors.New("the place was taken meanwhile")
 
+// errNone says that there is no GPU to choose from.
+var errNone = fmt.Errorf("no GPU can be used: %w", errdefs.ErrFailedPrecondition)
+
 // acquire makes all that the owner asks for, or nothing. What the owner has from before is of an
 // acquire whose answer was lost, and is given back first.
 func acquire(t *transaction) (any, error) {
 	if _, err := t.giveBack(t.ctx, t.isOwners); err != nil {
 		return nil, err
 	}
+	if failed := t.survey(); failed != nil {
+		return nil, failed
+	}
 	swept := false
-	// Each time somebody took a place, there is one less to try.
-	for range 8 + 2*len(t.gpus) {
+	for {
 		choices, err := t.choose()
-		if errdefs.IsResourceExhausted(err) && !swept {
+		switch {
+		case err == nil:
+		case errdefs.IsResourceExhausted(err) && !swept:
 			swept = true
 			t.sweepAside()
 			continue
-		}
-		if err != nil {
-			if !t.turnOn() {
-				return nil, t.refusal(err)
-			}
+		case t.turnOn(), t.waitForBusy():
 			continue
+		default:
+			return nil, t.refusal(err)
 		}
 		made, err := t.makeAll(choices)
 		if err == nil {
 			return wire.MIGAcquired{Slices: made}, nil
 		}
-		if err := errors.Join(err, t.undo(made)); !errors.Is(err, errTaken) {
-			return nil, err
+		if undo := t.undo(made); undo != nil {
+			return nil, errors.Join(undo, err)
+		}
+		if t.ctx.Err() != nil {
+			return nil, t.refusal(fmt.Errorf("the time is over: %w: %w", err, errdefs.ErrResourceExhausted))
 		}
 	}
-	return nil, t.refusal(fmt.Errorf("others took each place that was chosen: %w", errdefs.ErrResourceExhausted))
+}
+
+// passOver has the transaction go on without a GPU that it could not use, whatever it was: others may
+// do. A place that somebody took is no reason: the GPU may have another.
+func (t *transaction) passOver(g *slicedGPU, err error) {
+	failed := failure(err)
+	switch {
+	case errors.Is(err, errTaken):
+	case failed.Code == wire.CodeLocked && !t.patientNow:
+		g.busy = true
+	default:
+		g.failed = failed
+	}
+}
+
+// waitForBusy has the GPUs count again whose locks others had, and waited for as long as there is time.
+// It says whether there are any.
+func (t *transaction) waitForBusy() (any bool) {
+	t.patientNow = true
+	for _, g := range t.gpus {
+		any, g.busy = any || g.busy, false
+	}
+	return any
 }
 
 func (t *transaction) isOwners(r *ledger.Record) bool {
@@ -65,11 +95,10 @@ func (t *transaction) isOwners(r *ledger.Record) bool {
 func (t *transaction) choose() ([]mig.Choice, error) {
 	var gpus []mig.GPU
 	for _, g := range t.gpus {
-		if !g.on {
+		if g.failed != nil || g.busy {
 			continue
 		}
-		if failed := g.read(); failed != nil {
-			t.broken = append(t.broken, failed)
+		if g.failed = g.read(); g.failed != nil || !g.on {
 			continue
 		}
 		if why, err := t.leftAlone(g); err != nil {
@@ -79,7 +108,7 @@ func (t *transaction) choose() ([]mig.Choice, error) {
 		}
 	}
 	if len(gpus) == 0 {
-		return nil, fmt.Errorf("no GPU may be used: %w", errdefs.ErrFailedPrecondition)
+		return nil, errNone
 	}
 	return mig.Choose(gpus, t.asks())
 }
@@ -106,9 +135,11 @@ func (t *transaction) makeAll(choices []mig.Choice) (made []wire.Slice, err erro
 				indices = append(indices, j)
 			}
 		}
-		some, err := t.makeOn(t.gpu(c.BusID), choices, indices)
+		g := t.gpu(c.BusID)
+		some, err := t.makeOn(g, choices, indices)
 		done = append(done, some...)
 		if err != nil {
+			t.passOver(g, err)
 			return done, err
 		}
 		for n, j := range indices {
@@ -120,11 +151,16 @@ func (t *transaction) makeAll(choices []mig.Choice) (made []wire.Slice, err erro
 
 // makeOn makes the choices of one GPU under its lock, where they still fit.
 func (t *transaction) makeOn(g *slicedGPU, choices []mig.Choice, indices []int) (made []wire.Slice, retErr error) {
-	l, err := t.lock(t.ctx, g)
+	ctx, cancel := t.ctx, context.CancelFunc(func() {})
+	if !t.patientNow {
+		ctx, cancel = share(t.ctx, patienceShare)
+	}
+	defer cancel()
+	l, err := t.lock(ctx, g)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { retErr = errors.Join(retErr, l.Unlock()) }()
+	defer func() { retErr = errors.Join(retErr, t.unlock(l, g)) }()
 	if _, err := t.reconcile(l, g, t.now, func(*ledger.Record) bool { return true }); err != nil {
 		return nil, err
 	}
@@ -171,7 +207,7 @@ func (t *transaction) makeOne(l *ledger.Locked, g *slicedGPU, c mig.Choice) (*wi
 		if err := l.Remove(r.ID); err != nil {
 			return nil, errors.Join(failed, err)
 		}
-		if failed.Code == "ERROR_INSUFFICIENT_RESOURCES" {
+		if failed.Code == "ERROR_INSUFFICIENT_RESOURCES" && g.taken(c) {
 			return nil, errTaken
 		}
 		return nil, failed
@@ -186,6 +222,12 @@ func (t *transaction) makeOne(l *ledger.Locked, g *slicedGPU, c mig.Choice) (*wi
 	return s, nil
 }
 
+// taken says that somebody has the place. Else what the driver lacks is something else, and will be
+// lacking when it is asked again.
+func (g *slicedGPU) taken(c mig.Choice) bool {
+	return g.read() == nil && !slices.Contains(g.Fits(c.Profile), c.Placement)
+}
+
 func (t *transaction) finish(l *ledger.Locked, g *slicedGPU, r *ledger.Record, c mig.Choice, in instance) (*wire.Slice, error) {
 	in, failed := g.describe(in.handle)
 	if failed != nil {
@@ -196,6 +238,9 @@ func (t *transaction) finish(l *ledger.Locked, g *slicedGPU, r *ledger.Record, c
 	}
 	r.GI = &in.GI
 	if err := l.Write(r, ledger.GICreated); err != nil {
+		return nil, err
+	}
+	if err := l.Write(r, ledger.CIIntent); err != nil {
 		return nil, err
 	}
 	ci, failed := g.createCompute(in, c.Profile)

@@ -44,7 +44,7 @@ func release(t *transaction) (any, error) {
 // An error of one GPU keeps it from no other.
 func (t *transaction) giveBack(ctx context.Context, mine func(*ledger.Record) bool) (out []wire.MIGAction, all error) {
 	dirs, all := ledger.GPUs(t.Run)
-	for _, busID := range dirs {
+	for i, busID := range dirs {
 		d, err := t.dir(busID)
 		if err != nil {
 			return out, err
@@ -52,7 +52,9 @@ func (t *transaction) giveBack(ctx context.Context, mine func(*ledger.Record) bo
 		records, _, err := d.Read()
 		var report []wire.MIGAction
 		if err == nil && slices.ContainsFunc(records, mine) {
-			report, err = t.giveBackOn(ctx, busID, mine)
+			own, cancel := share(ctx, len(dirs)-i)
+			report, err = t.giveBackOn(own, busID, mine)
+			cancel()
 		}
 		out, all = append(out, report...), errors.Join(all, err)
 	}
@@ -61,21 +63,17 @@ func (t *transaction) giveBack(ctx context.Context, mine func(*ledger.Record) bo
 
 func (t *transaction) giveBackOn(ctx context.Context, busID string, mine func(*ledger.Record) bool) (out []wire.MIGAction, retErr error) {
 	g := t.gpu(busID)
-	if g == nil {
-		return nil, t.lost(busID)
-	}
 	l, err := t.lock(ctx, g)
 	if err != nil {
-		return nil, err
+		return nil, about(busID, err)
 	}
-	defer func() { retErr = errors.Join(retErr, l.Unlock()) }()
+	defer func() { retErr = errors.Join(retErr, t.unlock(l, g)) }()
 	return t.reconcile(l, g, nobody(t.now), mine)
 }
 
-// lost is the error of a GPU with records that NVML does not answer for.
-func (t *transaction) lost(busID string) error {
-	for _, failed := range t.broken {
-		return failed
-	}
-	return &wire.Error{Code: "ERROR_NOT_FOUND", Message: "GPU " + busID + ", of which there are records, is not there"}
+// about says which GPU an error is of.
+func about(busID string, err error) *wire.Error {
+	failed := *failure(err)
+	failed.Message = "GPU " + busID + ": " + failed.Message
+	return &failed
 }

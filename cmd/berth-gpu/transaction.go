@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -22,12 +21,15 @@ import (
 // two can wait for each other, and those of different GPUs never wait.
 type transaction struct {
 	*wire.MIGRequest
-	ctx    context.Context // ends with the request's deadline
-	lib    *library
-	gpus   []*slicedGPU
-	broken []*wire.Error
-	now    ledger.Now
-	step   func(string) // the ledger's
+	ctx  context.Context // ends with the request's deadline
+	lib  *library
+	gpus []*slicedGPU // those that were asked so far
+	now  ledger.Now
+	// patientNow has a GPU's lock waited for to the end: there is no other GPU to go on with.
+	patientNow bool
+	// kept are locks that the end of the process lets go.
+	kept []*ledger.Locked
+	step func(string) // the ledger's
 }
 
 // actions are the words after mig.
@@ -53,20 +55,8 @@ func transact(word string, at location, stdin io.Reader) (any, error) {
 		now: ledger.Now{BootID: q.BootID, Driver: q.Driver, Alive: ledger.Alive}}
 	return ask(at, func(lib *library) (any, error) {
 		t.lib = lib
-		var failed *wire.Error
-		if t.gpus, t.broken, failed = slicedGPUs(lib); failed != nil {
-			return nil, failed
-		}
 		return actions[word](t)
 	})
-}
-
-// gpu is nil if there is none, or it cannot be asked.
-func (t *transaction) gpu(busID string) *slicedGPU {
-	if i := slices.IndexFunc(t.gpus, func(g *slicedGPU) bool { return g.BusID == busID }); i >= 0 {
-		return t.gpus[i]
-	}
-	return nil
 }
 
 func (t *transaction) dir(busID string) (*ledger.Dir, error) {
@@ -75,6 +65,9 @@ func (t *transaction) dir(busID string) (*ledger.Dir, error) {
 
 // lock waits for a GPU's lock and reads the GPU as it is under it.
 func (t *transaction) lock(ctx context.Context, g *slicedGPU) (*ledger.Locked, error) {
+	if g.failed != nil {
+		return nil, g.failed
+	}
 	d, err := t.dir(g.BusID)
 	if err != nil {
 		return nil, err
@@ -87,7 +80,22 @@ func (t *transaction) lock(ctx context.Context, g *slicedGPU) (*ledger.Locked, e
 		return nil, err
 	}
 	if failed := g.read(); failed != nil {
-		return nil, errors.Join(failed, l.Unlock())
+		return nil, errors.Join(failed, t.unlock(l, g))
 	}
 	return l, nil
+}
+
+// unlock lets the next one in, unless a call to the GPU hangs, which may yet do its work.
+func (t *transaction) unlock(l *ledger.Locked, g *slicedGPU) error {
+	if g.lib.hung != nil {
+		t.kept = append(t.kept, l)
+		return nil
+	}
+	return l.Unlock()
+}
+
+// share is one nth of the time that there is.
+func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
+	deadline, _ := ctx.Deadline()
+	return context.WithTimeout(ctx, time.Until(deadline)/time.Duration(n))
 }

@@ -41,7 +41,7 @@ func TestWriteReadRemove(t *testing.T) {
 		t.Error("it began as Ready")
 	}
 	gi, ci := 7, 0
-	for _, s := range []State{Intent, GICreated, Ready, Releasing, Zombie, Zombie, Releasing} {
+	for _, s := range []State{Intent, GICreated, CIIntent, Ready, Releasing, Zombie, Zombie, Releasing} {
 		if s == GICreated {
 			r.GI = &gi
 		}

@@ -56,22 +56,31 @@ func Explained(in Live, all []*Record, now Now) bool {
 	return slices.ContainsFunc(all, func(r *Record) bool { return r.is(in, all, now) })
 }
 
-// is says that the instance is the one that was made for the record.
+// is says that the instance is the one that was made for the record. A GPU instance has no name but
+// its id, which is given anew as soon as it is free; its compute instance has a UUID, which is not.
 func (r *Record) is(in Live, all []*Record, now Now) bool {
-	if in.Profile != r.Profile || in.Place != r.Place {
+	empty, named := len(in.MIG) == 0, r.MIG != "" && slices.Contains(in.MIG, r.MIG)
+	if in.Profile != r.Profile || in.Place != r.Place || r.GI != nil && *r.GI != in.GI {
 		return false
 	}
-	named := r.MIG != "" && slices.Contains(in.MIG, r.MIG)
 	switch {
 	case !r.Same(now): // unless boot and driver are the same after all
 		return named
-	case r.MIG != "": // the compute instance may be gone, but not be another
-		return *r.GI == in.GI && (named || len(in.MIG) == 0)
-	case r.GI != nil:
-		return *r.GI == in.GI
+	case r.GI == nil:
+		return empty && !slices.Contains(r.Before, Known{in.GI, in.Place}) && !takenBy(in, r, all, now)
+	case r.State == CIIntent:
+		return len(in.MIG) <= 1
+	case r.State == Releasing || r.State == Zombie: // the compute instance goes first
+		return named || empty
+	case r.State == GICreated:
+		return empty
 	}
-	return len(in.MIG) == 0 && !slices.Contains(r.Before, Known{in.GI, in.Place}) &&
-		!slices.ContainsFunc(all, func(o *Record) bool {
-			return o != r && o.Same(now) && o.GI != nil && *o.GI == in.GI && o.Place == in.Place
-		})
+	return named
+}
+
+// takenBy says that the instance is in another record than r.
+func takenBy(in Live, r *Record, all []*Record, now Now) bool {
+	return slices.ContainsFunc(all, func(o *Record) bool {
+		return o != r && o.Same(now) && o.GI != nil && *o.GI == in.GI && o.Place == in.Place
+	})
 }

@@ -42,6 +42,8 @@ func TestJudge(t *testing.T) {
 	}{
 		{"Ready, alive", record(Ready, 7), nil, at(7, uuidA), false, nvml.Kept},
 		{"Ready, dead", record(Ready, 7), nil, at(7, uuidA), true, nvml.Destroyed},
+		{"Ready, emptied", record(Ready, 7), nil, at(7), true, nvml.Forgotten},
+		{"Ready, beside another's", record(Ready, 7), nil, at(7, uuidB, uuidA), true, nvml.Destroyed},
 		{"Ready, gone", record(Ready, 7), nil, at(7)[:1], false, nvml.Forgotten},
 		{"Ready, and another's is there", record(Ready, 7), nil, at(7, uuidB), true, nvml.Forgotten},
 		{"Ready, and another id is there", record(Ready, 7), nil, at(8, uuidA), true, nvml.Forgotten},
@@ -52,10 +54,19 @@ func TestJudge(t *testing.T) {
 		{"Releasing, half", record(Releasing, 7), nil, at(7), false, nvml.Destroyed},
 		{"Releasing, done", record(Releasing, 7), nil, nil, false, nvml.Forgotten},
 		{"Releasing, done, and another's is there", record(Releasing, 7), nil, at(7, uuidB), false, nvml.Forgotten},
+		{"Releasing, another id", record(Releasing, 7), nil, at(8, uuidA), false, nvml.Forgotten},
+		{"Releasing, without a compute instance from the first", record(Releasing, 7), func(r *Record) { r.MIG = "" }, at(7), false, nvml.Destroyed},
+		{"Releasing, without one, and another's is there", record(Releasing, 7), func(r *Record) { r.MIG = "" }, at(7, uuidB), false, nvml.Forgotten},
 		{"Zombie", record(Zombie, 7), nil, at(7, uuidA), false, nvml.Destroyed},
+		{"Zombie, emptied", record(Zombie, 7), nil, at(7), false, nvml.Destroyed},
+		{"Zombie, and another's is there", record(Zombie, 7), nil, at(7, uuidB), false, nvml.Forgotten},
 		{"GICreated", record(GICreated, 7), nil, at(7), false, nvml.Destroyed},
-		{"GICreated, with its CI", record(GICreated, 7), nil, at(7, uuidA), false, nvml.Destroyed},
+		{"GICreated, a foreigner's CI", record(GICreated, 7), nil, at(7, uuidA), false, nvml.Forgotten},
 		{"GICreated, another id", record(GICreated, 7), nil, at(8), false, nvml.Forgotten},
+		{"CIIntent", record(CIIntent, 7), nil, at(7), false, nvml.Destroyed},
+		{"CIIntent, with its CI", record(CIIntent, 7), nil, at(7, uuidA), false, nvml.Destroyed},
+		{"CIIntent, with a foreigner's", record(CIIntent, 7), nil, at(7, uuidA, uuidB), false, nvml.Forgotten},
+		{"CIIntent, another id", record(CIIntent, 7), nil, at(8), false, nvml.Forgotten},
 		{"Intent, nothing", record(Intent, 0), nil, nil, false, nvml.Forgotten},
 		{"Intent, made", record(Intent, 0), nil, at(7), false, nvml.Destroyed},
 		{"Intent, of another boot", record(Intent, 0), func(r *Record) { r.BootID = "a" }, at(7), false, nvml.Forgotten},
@@ -78,12 +89,25 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// An Intent never takes what another record has.
+// An Intent never takes what another record of this boot has at that place.
 func TestJudgeIntentBesideAnother(t *testing.T) {
-	intent, other := record(Intent, 0), record(GICreated, 7)
-	now := Now{BootID: "b", Driver: driver, Alive: func(nvml.Owner) bool { return true }}
-	live := []Live{{GI: 7, Profile: 19, Place: place}}
-	if v := Judge(intent, []*Record{intent, other}, live, now); v.Deed != nvml.Forgotten {
-		t.Errorf("%+v", v)
+	for _, c := range []struct {
+		name   string
+		change func(*Record) // the other
+		want   nvml.Deed
+	}{
+		{"the same instance", func(*Record) {}, nvml.Forgotten},
+		{"that id, of another boot", func(o *Record) { o.BootID = "a" }, nvml.Destroyed},
+		{"that id, at another place", func(o *Record) { o.Place.Start = 5 }, nvml.Destroyed},
+		{"another id", func(o *Record) { gi := 8; o.GI = &gi }, nvml.Destroyed},
+		{"no id yet", func(o *Record) { o.GI = nil }, nvml.Destroyed},
+	} {
+		intent, other := record(Intent, 0), record(GICreated, 7)
+		c.change(other)
+		now := Now{BootID: "b", Driver: driver, Alive: func(nvml.Owner) bool { return true }}
+		live := []Live{{GI: 7, Profile: 19, Place: place}}
+		if v := Judge(intent, []*Record{intent, other}, live, now); v.Deed != c.want {
+			t.Errorf("%s: %+v", c.name, v)
+		}
 	}
 }

@@ -22,9 +22,12 @@ type Locked struct {
 	lock *os.File
 }
 
-// Lock waits for the lock until ctx is done. A wait that was given up ends by itself, and lets go
+// Lock makes the directory, if need be, and waits for the lock until ctx is done. A wait that was given up ends by itself, and lets go
 // of what it then gets.
 func (d *Dir) Lock(ctx context.Context) (*Locked, error) {
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return nil, fmt.Errorf("make the ledger of GPU %s: %w", d.BusID, err)
+	}
 	f, err := os.OpenFile(filepath.Join(d.path, lockFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock GPU %s: %w", d.BusID, err)

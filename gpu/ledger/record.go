@@ -22,6 +22,7 @@ type State string
 const (
 	Intent    State = "Intent"
 	GICreated State = "GICreated"
+	CIIntent  State = "CIIntent"
 	Ready     State = "Ready"
 	Releasing State = "Releasing"
 	Zombie    State = "Zombie"
@@ -31,7 +32,8 @@ const (
 var next = map[State][]State{
 	"":        {Intent},
 	Intent:    {GICreated, Releasing},
-	GICreated: {Ready, Releasing},
+	GICreated: {CIIntent, Releasing},
+	CIIntent:  {Ready, Releasing},
 	Ready:     {Releasing},
 	Releasing: {Releasing, Zombie},
 	Zombie:    {Releasing, Zombie},
@@ -52,7 +54,7 @@ type Record struct {
 	Before []Known    `json:"before"`
 	GI     *int       `json:"gi,omitempty"`  // from GICreated on
 	CI     *int       `json:"ci,omitempty"`  // from Ready on
-	MIG    string     `json:"mig,omitempty"` // the MIG device's UUID, with CI
+	MIG    string     `json:"mig,omitempty"` // the MIG device's UUID, from when it is known
 	Owner  nvml.Owner `json:"owner"`
 	Began  time.Time  `json:"began"`
 	Wrote  time.Time  `json:"wrote"`           // the state
@@ -90,7 +92,7 @@ func (r *Record) check() error {
 		return fmt.Errorf("state %q", r.State)
 	case !nvml.IsBusID(r.BusID) || r.Place.Size <= 0 || r.Place.Start < 0:
 		return fmt.Errorf("place %+v of GPU %q", r.Place, r.BusID)
-	case r.GI == nil && (r.State == GICreated || r.State == Ready), r.State == Ready && (r.CI == nil || r.MIG == ""):
+	case r.GI == nil && (r.State == GICreated || r.State == CIIntent || r.State == Ready), r.State == Ready && (r.CI == nil || r.MIG == ""):
 		return fmt.Errorf("%s without its instance", r.State)
 	}
 	return r.Owner.Check()

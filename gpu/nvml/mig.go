@@ -107,6 +107,7 @@ const (
 	Forgotten Deed = "forgotten" // the record: there is no such instance
 	Zombie    Deed = "zombie"    // the instance cannot be destroyed yet; a later sweep tries again
 	Kept      Deed = "kept"
+	Unreached Deed = "unreached" // nothing: its GPU does not answer, or was locked
 )
 
 // MIGList is the answer of `berth-gpu mig ls`.
@@ -116,7 +117,7 @@ type MIGList struct {
 
 // MIGGPU is a GPU that can do MIG.
 type MIGGPU struct {
-	Index     int           `json:"index"`
+	Index     int           `json:"index"` // -1 if the GPU does not tell
 	UUID      string        `json:"uuid"`
 	BusID     string        `json:"bus_id"`
 	Mode      string        `json:"mode"`              // MIGEnabled or MIGDisabled
@@ -125,7 +126,8 @@ type MIGGPU struct {
 	Instances []MIGInstance `json:"instances,omitempty"`
 	Fits      []MIGFit      `json:"fits,omitempty"`
 	Torn      []string      `json:"torn,omitempty"` // records that cannot be read
-	Error     *Error        `json:"error,omitempty"`
+	// Error is why the GPU does not answer. Then Instances are those of the records.
+	Error *Error `json:"error,omitempty"`
 }
 
 // MIGInstance is one GPU instance. Without Owner it is foreign.

@@ -163,7 +163,11 @@ func DecodeMIGList(data []byte) (*MIGList, error) {
 }
 
 func (g *MIGGPU) check() error {
-	if !match(g.UUID, "GPU-"+uuid) || !isBusID(g.BusID) || g.Index < 0 || g.Index >= maxDevices || g.Slots < 0 || g.Slots > maxSlots || len(g.Instances) > maxMIG {
+	least, known := 0, match(g.UUID, "GPU-"+uuid)
+	if g.Error != nil {
+		least, known = -1, known || g.UUID == ""
+	}
+	if !known || !isBusID(g.BusID) || g.Index < least || g.Index >= maxDevices || g.Slots < 0 || g.Slots > maxSlots || len(g.Instances) > maxMIG {
 		return fmt.Errorf("GPU %d, %q, %q, %d slots, %d instances", g.Index, g.UUID, g.BusID, g.Slots, len(g.Instances))
 	}
 	for _, in := range g.Instances {
