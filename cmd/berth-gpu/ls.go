@@ -17,10 +17,8 @@ func ls(t *transaction) (any, error) {
 	if failed := t.survey(); failed != nil {
 		return nil, failed
 	}
-	dirs, err := ledger.GPUs(t.Run)
-	if err != nil {
-		return nil, err
-	}
+	// A ledger that cannot be read, for want of root, is each GPU's error.
+	dirs, _ := ledger.GPUs(t.Run)
 	for _, busID := range dirs { // those that have records, and are lost
 		if d, err := t.dir(busID); err == nil {
 			if empty, err := d.Empty(); err != nil || !empty {

@@ -25,7 +25,15 @@ type transaction struct {
 	out, stderr bytes.Buffer
 }
 
+// begin runs it, and returns.
 func (r *rig) begin(word string, q *wire.MIGRequest) *transaction {
+	r.Helper()
+	x := r.prepare(word, q)
+	x.start()
+	return x
+}
+
+func (r *rig) prepare(word string, q *wire.MIGRequest) *transaction {
 	r.Helper()
 	in, err := json.Marshal(q)
 	if err != nil {
@@ -34,13 +42,17 @@ func (r *rig) begin(word string, q *wire.MIGRequest) *transaction {
 	x := &transaction{rig: r, cmd: exec.Command(r.program, "mig", word, "--library", library)}
 	x.cmd.Env, x.cmd.Dir = append([]string{"BERTH_FAKE_NVML=" + r.state}, r.env...), "/"
 	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = bytes.NewReader(in), &x.out, &x.stderr
+	return x
+}
+
+func (x *transaction) start() {
+	x.Helper()
 	if err := x.cmd.Start(); err != nil {
-		r.Fatal(err)
+		x.Fatal(err)
 	}
 	// What hangs is killed, and the test fails by what it finds.
 	timer := time.AfterFunc(timeout, func() { _ = x.cmd.Process.Kill() })
-	r.Cleanup(func() { timer.Stop(); _, _ = x.cmd.Process.Kill(), x.cmd.Wait() })
-	return x
+	x.Cleanup(func() { timer.Stop(); _, _ = x.cmd.Process.Kill(), x.cmd.Wait() })
 }
 
 // stops waits until a Stop rule has stopped the helper. It is false if the helper has ended.

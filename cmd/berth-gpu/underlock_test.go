@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -264,5 +265,29 @@ func TestListWritesNothing(t *testing.T) {
 	r.ask("ls", r.request(nil))
 	if _, err := os.Stat(ledger.Root(r.run)); err == nil {
 		t.Error("it made the ledger")
+	}
+}
+
+// Without root ls says of each GPU what it lacks; it does not fail.
+func TestListWithoutRoot(t *testing.T) {
+	r := newRig(t, sliced(fakenvml.H200, 2))
+	r.acquire(r.request(r.me("a"), ask1g(1)))
+	for _, dir := range []string{filepath.Dir(helper), r.run, filepath.Dir(r.run)} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x := r.prepare("ls", r.request(nil))
+	x.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	x.start()
+	out, failed, code := x.ends()
+	l, err := wire.DecodeMIGList(out)
+	if code != 0 || err != nil || len(l.GPUs) != 2 {
+		t.Fatalf("exit status %d, %v, %v: %s", code, failed, err, out)
+	}
+	for _, g := range l.GPUs {
+		if g.Error == nil || g.Error.Code != "ERROR_NO_PERMISSION" || len(g.Instances) != 0 {
+			t.Errorf("%+v", g)
+		}
 	}
 }

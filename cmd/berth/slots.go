@@ -16,7 +16,10 @@ func slots(w io.Writer, list *nvml.MIGList) {
 	for _, g := range list.GPUs {
 		switch {
 		case g.Error != nil:
-			fmt.Fprintf(w, "\nMIG of GPU %d: %v\n", g.Index, g.Error)
+			fmt.Fprintf(w, "\nMIG of GPU %s: %v\n", g.BusID, g.Error)
+			for _, in := range g.Instances {
+				fmt.Fprintf(w, "  on record  gi%d  %s at %d:%d  %s\n", in.GI, in.Profile, in.Place.Start, in.Place.Size, whose(in))
+			}
 			continue
 		case g.Mode != nvml.MIGEnabled:
 			continue
