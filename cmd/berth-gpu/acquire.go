@@ -240,10 +240,14 @@ func (t *transaction) finish(l *ledger.Locked, g *slicedGPU, r *ledger.Record, c
 	if err := l.Write(r, ledger.GICreated); err != nil {
 		return nil, err
 	}
+	whole, failed := g.wholeCompute(in, c.Profile)
+	if failed != nil {
+		return nil, failed
+	}
 	if err := l.Write(r, ledger.CIIntent); err != nil {
 		return nil, err
 	}
-	ci, failed := g.createCompute(in, c.Profile)
+	ci, failed := g.createCompute(in, whole)
 	if failed != nil {
 		return nil, failed
 	}

@@ -72,26 +72,29 @@ func (g *slicedGPU) describeCompute(h nvml.ComputeInstance) (compute, *wire.Erro
 	return compute{id: int(info.Id), uuid: uuid, handle: h}, failed
 }
 
-// createCompute makes one compute instance as large as its GPU instance.
-func (g *slicedGPU) createCompute(in instance, p mig.Profile) (compute, *wire.Error) {
+// wholeCompute is the profile of a compute instance as large as its GPU instance.
+func (g *slicedGPU) wholeCompute(in instance, p mig.Profile) (*nvml.ComputeInstanceProfileInfo, *wire.Error) {
 	for enum := range nvml.COMPUTE_INSTANCE_PROFILE_COUNT {
 		info, failed := g.computeProfile(in, enum)
 		if failed != nil && !absent(failed) && failed.Code != "ERROR_INVALID_ARGUMENT" {
-			return compute{}, failed
+			return nil, failed
 		}
-		if failed != nil || int(info.SliceCount) != p.Slices {
-			continue
+		if failed == nil && int(info.SliceCount) == p.Slices {
+			return info, nil
 		}
-		h, failed := get(g.lib, "nvmlGpuInstanceCreateComputeInstance", func() (nvml.ComputeInstance, nvml.Return) {
-			return in.handle.CreateComputeInstance(info)
-		})
-		if failed != nil {
-			return compute{}, failed
-		}
-		return g.describeCompute(h)
 	}
-	return compute{}, &wire.Error{Code: "ERROR_NOT_SUPPORTED", Symbol: "nvmlGpuInstanceGetComputeInstanceProfileInfo",
+	return nil, &wire.Error{Code: "ERROR_NOT_SUPPORTED", Symbol: "nvmlGpuInstanceGetComputeInstanceProfileInfo",
 		Message: fmt.Sprintf("profile %s has no compute instance of all its %d slices", p.Name, p.Slices)}
+}
+
+func (g *slicedGPU) createCompute(in instance, info *nvml.ComputeInstanceProfileInfo) (compute, *wire.Error) {
+	h, failed := get(g.lib, "nvmlGpuInstanceCreateComputeInstance", func() (nvml.ComputeInstance, nvml.Return) {
+		return in.handle.CreateComputeInstance(info)
+	})
+	if failed != nil {
+		return compute{}, failed
+	}
+	return g.describeCompute(h)
 }
 
 // create makes a GPU instance at a place.

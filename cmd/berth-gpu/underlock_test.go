@@ -108,8 +108,9 @@ func TestMadeElsewhere(t *testing.T) {
 
 // Nothing is done that is not on record before: with a full disk the compute instance is not even begun.
 func TestNothingBeforeItIsOnRecord(t *testing.T) {
-	for symbol, after := range map[string]string{"nvmlGpuInstanceGetInfo": createCI, "nvmlDeviceGetGpuInstances": createGI} {
-		t.Run(after, func(t *testing.T) {
+	const look = "nvmlGpuInstanceGetComputeInstanceProfileInfo"
+	for symbol, after := range map[string]string{look: createCI, "nvmlDeviceGetGpuInstances": createGI, "nvmlGpuInstanceGetInfo": ""} {
+		t.Run(symbol, func(t *testing.T) {
 			disk := t.TempDir()
 			if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=64k"); err != nil {
 				t.Fatal(err)
@@ -126,18 +127,25 @@ func TestNothingBeforeItIsOnRecord(t *testing.T) {
 			x.mustStop()
 			filler := filepath.Join(disk, "filler")
 			fill(t, filler)
-			r.rules(stopAt(after, -1))
-			x.goesOn()
-			if x.stops() {
-				t.Errorf("%s is called", after)
+			if after == "" { // there is room again at the next call: it is too late
+				r.rules(stopAt(look, -1))
 				x.goesOn()
+				x.mustStop()
+				remove(t, filler)
+				r.rules()
+				x.goesOn()
+			} else {
+				r.rules(stopAt(after, -1))
+				x.goesOn()
+				if x.stops() {
+					t.Errorf("%s is called", after)
+					x.goesOn()
+				}
 			}
 			if _, failed, code := x.ends(); code != 1 || !strings.Contains(failed.Message, "no space") {
 				t.Errorf("exit status %d, %v", code, failed)
 			}
-			if err := os.Remove(filler); err != nil {
-				t.Fatal(err)
-			}
+			remove(t, filler)
 			r.rules()
 			r.report("sweep", r.request(nil))
 			r.asAtFirst(sliced(fakenvml.H200, 1), "swept")
@@ -155,6 +163,13 @@ func fill(t *testing.T, path string) {
 		_, err = f.Write(page)
 	}
 	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
 }
