@@ -198,6 +198,7 @@ func TestLookedAtMeanwhile(t *testing.T) {
 				for n, stopped := 1, true; stopped; n++ {
 					r := newRig(t, sliced(fakenvml.H200, 1))
 					r.acquire(r.request(r.me("there"), ask1g(1)))
+					r.acquire(r.request(r.me("stays"), ask1g(1)))
 					r.rules(stopAt(symbol, -1))
 					q := r.request(r.me("a"), ask1g(1))
 					q.ShareForeign = false
