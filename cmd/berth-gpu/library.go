@@ -21,7 +21,10 @@ type library struct {
 	codes map[nvml.Return]string
 }
 
-// open loads the library and initialises it; the end of the process lets it go. It is loaded here first and by go-nvml once more:
+// close lets go of the GPUs; the library stays loaded. That it fails concerns nobody.
+func (l *library) close() { _ = l.call("nvmlShutdown", l.Shutdown) }
+
+// open loads the library and initialises it; close, or the end of the process, lets go of it. It is loaded here first and by go-nvml once more:
 // go-nvml keeps the loader's error to itself, and calls an init that it did not look up.
 func open(path string) (*library, error) {
 	lib := &library{

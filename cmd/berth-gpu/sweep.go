@@ -17,6 +17,9 @@ import (
 // do on one GPU keeps it from no other; it is an error after that.
 func sweep(t *transaction) (any, error) {
 	report, err := t.sweep(t.ctx)
+	if err == nil && !t.DryRun {
+		err = ledger.Prune(t.Run, t.BootID)
+	}
 	if err != nil {
 		return nil, err
 	}

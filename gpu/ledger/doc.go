@@ -10,11 +10,17 @@
 //
 //	Intent      a creation was begun and abandoned; a GPU instance may be there, without id
 //	GICreated   the same, and the id of the GPU instance is known; a compute instance may be there
-//	Ready       the slice is its owner's, until the owner is gone
+//	Ready       the slice is its owner's, as long as a tenant lives
 //	Releasing   a destruction was begun; any part of the instance may be gone
 //	Zombie      it could not be destroyed, since something uses it
 //
-// and a record that is gone is an instance that is gone. [Judge] says what is to be done about a
+// and a record that is gone is an instance that is gone.
+//
+// A [Tenant] is a container that uses slices; it is on disk before they are made, and that it is
+// gone is their release. It needs no lock: who is about to use slices is a tenant first, and then
+// looks, under the lock, whether they are there.
+//
+// [Judge] says what is to be done about a
 // record. It never says to destroy an instance of which there is no record: one at the place of an
 // Intent is ours only if it has the profile, was not there before, is in no other record and has
 // no compute instance, which we make only after GICreated. What remains is a foreigner who
