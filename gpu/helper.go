@@ -66,7 +66,7 @@ func (h Helper) run(ctx context.Context, args []string, stdin *os.File) ([]byte,
 	})
 	closeWrite.close()
 	if err != nil {
-		return nil, fmt.Errorf("%w: install berth-gpu beside the shim, or name it by helper in the configuration: %w", err, errdefs.ErrFailedPrecondition)
+		return nil, notInstalled(err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = p.Signal(unix.SIGKILL) })
 	defer stop()
@@ -75,19 +75,28 @@ func (h Helper) run(ctx context.Context, args []string, stdin *os.File) ([]byte,
 	out, err := io.ReadAll(io.LimitReader(stdout, maxHelperOutput))
 	text := <-failure
 	<-p.Done()
-	switch exit := p.Exit(); {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return nil, fmt.Errorf("berth-gpu gave no answer: %w", ctx.Err())
-	case err != nil:
-		return nil, err
-	case exit.Status == 0:
-		return out, nil
-	default:
-		if said := nvml.DecodeError(text); said != nil {
-			return nil, said
-		}
-		return nil, fmt.Errorf("berth-gpu ended with status %d: %.200q", exit.Status, strings.TrimSpace(string(text)))
 	}
+	if err != nil {
+		return nil, err
+	}
+	return result(p.Exit(), out, text)
+}
+
+func notInstalled(err error) error {
+	return fmt.Errorf("%w: install berth-gpu beside the shim, or name it by helper in the configuration: %w", err, errdefs.ErrFailedPrecondition)
+}
+
+// result is what the helper said, or the error that it ended with.
+func result(exit process.Exit, out, text []byte) ([]byte, error) {
+	if exit.Status == 0 {
+		return out, nil
+	}
+	if said := nvml.DecodeError(text); said != nil {
+		return nil, said
+	}
+	return nil, fmt.Errorf("berth-gpu ended with status %d: %.200q", exit.Status, strings.TrimSpace(string(text)))
 }
 
 // writeEnds are the descriptors that the child gets as 1 and 2.

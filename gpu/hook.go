@@ -35,8 +35,8 @@ type Hook struct {
 	// Slices makes MIG devices; nil where none can be made.
 	Slices Slicer
 
-	sharing sync.Mutex // held while slices that a pod shares are made, or given back
 	mu      sync.Mutex
+	sharing chan struct{}     // see share
 	holders map[string]*Claim // of this shim's containers
 	first   chan struct{}     // closed with the first holder
 }

@@ -28,11 +28,16 @@ var errTaken = errors.New("the place was taken meanwhile")
 // errNone says that there is no GPU to choose from.
 var errNone = fmt.Errorf("no GPU can be used: %w", errdefs.ErrFailedPrecondition)
 
-// acquire makes all that the owner asks for, or nothing. What the owner has from before is of an
-// acquire whose answer was lost, and is given back first.
+// acquire makes all that the owner asks for, or nothing. What the owner has already it is given, if
+// others share it; else it is of an acquire whose answer was lost, and is given back first.
 func acquire(t *transaction) (any, error) {
-	if _, err := t.giveBack(t.ctx, t.isOwners); err != nil {
+	if _, err := t.giveBack(t.ctx, t.others(), t.isOwners); err != nil {
 		return nil, err
+	}
+	if t.Share {
+		if has, err := t.join(); err != nil || has != nil {
+			return wire.MIGAcquired{Slices: has}, err
+		}
 	}
 	if failed := t.survey(); failed != nil {
 		return nil, failed
@@ -88,7 +93,7 @@ func (t *transaction) waitForBusy() (any bool) {
 }
 
 func (t *transaction) isOwners(r *ledger.Record) bool {
-	return r.Owner.Namespace == t.Owner.Namespace && r.Owner.Container == t.Owner.Container
+	return r.Owner.Group == t.Owner.Group
 }
 
 // choose finds places on the GPUs as they are now, without locks.
@@ -255,8 +260,8 @@ func (t *transaction) finish(l *ledger.Locked, g *slicedGPU, r *ledger.Record, c
 	if err := l.Write(r, ledger.Ready); err != nil {
 		return nil, err
 	}
-	return &wire.Slice{ID: r.ID, GPU: g.UUID, BusID: g.BusID, Index: g.Index, Minor: g.minor, UUID: ci.uuid,
-		GI: in.GI, CI: ci.id, Profile: c.Profile.Name, Place: r.Place}, nil
+	s := g.slice(r)
+	return &s, nil
 }
 
 // refused says that the driver did nothing. After any other error something may be there.
@@ -273,7 +278,7 @@ func (t *transaction) undoOne(l *ledger.Locked, g *slicedGPU, r *ledger.Record) 
 
 // nobody has every owner gone.
 func nobody(now ledger.Now) ledger.Now {
-	now.Alive = func(wire.Owner) bool { return false }
+	now.Life = func(wire.Owner) ledger.Life { return ledger.Gone }
 	return now
 }
 
@@ -284,7 +289,7 @@ func (t *transaction) undo(made []wire.Slice) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
 	defer cancel()
-	_, err := t.giveBack(ctx, func(r *ledger.Record) bool {
+	_, err := t.giveBack(ctx, nobody(t.now), func(r *ledger.Record) bool {
 		return slices.ContainsFunc(made, func(s wire.Slice) bool { return s.ID == r.ID })
 	})
 	return err

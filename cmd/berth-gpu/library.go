@@ -24,6 +24,8 @@ type library struct {
 	patience time.Duration
 	// hung is the error of the call that was waited for in vain. No other is begun after it.
 	hung *wire.Error
+	// stuck is set once a call hangs, to whichever GPU: the library cannot be let go of.
+	stuck *bool
 }
 
 // patient is the library for the calls to one GPU: one that hangs holds up no other.
@@ -33,13 +35,23 @@ func (l *library) patient(limit time.Duration) *library {
 	return &own
 }
 
-// open loads the library and initialises it; the end of the process lets it go. It is loaded here first and by go-nvml once more:
-// go-nvml keeps the loader's error to itself, and calls an init that it did not look up.
+// close lets go of the GPUs; the library stays loaded. That it fails concerns nobody.
+// close lets go of the driver, unless a call hangs in it: then that is left to the end of the process.
+func (l *library) close() {
+	if !*l.stuck {
+		_ = l.call("nvmlShutdown", l.Shutdown)
+	}
+}
+
+// open loads the library and initialises it; close, or the end of the process, lets go of it. It is
+// loaded here first and by go-nvml once more: go-nvml keeps the loader's error to itself, and calls an
+// init that it did not look up.
 func open(path string) (*library, error) {
 	lib := &library{
 		Interface: nvml.New(nvml.WithLibraryPath(path)),
 		dl:        dl.New(path, dl.RTLD_LAZY|dl.RTLD_GLOBAL),
 		codes:     make(map[nvml.Return]string),
+		stuck:     new(bool),
 	}
 	// The names of codes are go-nvml's until it is loaded, then the library's sentences.
 	for r := range nvml.Return(1000) {
@@ -86,6 +98,7 @@ func (l *library) bounded(symbol string, f func() nvml.Return) *wire.Error {
 		return l.failure(symbol, r)
 	case <-timer.C:
 		l.hung = &wire.Error{Code: "ERROR_TIMEOUT", Symbol: symbol, Message: fmt.Sprintf("the driver gave no answer for %v", l.patience)}
+		*l.stuck = true
 		return l.hung
 	}
 }

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -160,6 +161,9 @@ func (t *transaction) occupied(g *slicedGPU) string {
 		who := "somebody else's"
 		if in.Owner != nil {
 			who = "of " + in.Owner.Namespace + "/" + in.Owner.Container
+			if in.Life != string(ledger.Served) {
+				who += " (" + cmp.Or(in.Life, "which is gone") + ")"
+			}
 		}
 		out = append(out, fmt.Sprintf("%s at %d:%d %s", in.Profile, in.Place.Start, in.Place.Size, who))
 	}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"berth/gpu/ledger"
 	wire "berth/gpu/nvml"
 	"berth/test/fakenvml"
 )
@@ -47,7 +48,7 @@ func newPod(t *testing.T, n int) *pod {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Owner = wire.Owner{Namespace: "ns", Container: fmt.Sprint("pod", n), PID: p.cmd.Process.Pid, StartTime: start}
+	p.Owner = wire.Owner{Namespace: "ns", Container: fmt.Sprint("pod", n), Group: ledger.NewID(), PID: p.cmd.Process.Pid, StartTime: start}
 	return p
 }
 

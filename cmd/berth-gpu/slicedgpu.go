@@ -80,7 +80,8 @@ func (t *transaction) survey() *wire.Error {
 	} else if failed := t.surveyAll(); failed != nil {
 		return failed
 	}
-	t.gpus = slices.DeleteFunc(t.gpus, func(g *slicedGPU) bool { return g.failed == errNoMIG })
+	// Others were opened for the sake of their records.
+	t.gpus = slices.DeleteFunc(t.gpus, func(g *slicedGPU) bool { return g.failed == errNoMIG || !t.mayUse(g.BusID) })
 	slices.SortStableFunc(t.gpus, func(a, b *slicedGPU) int { return cmp.Compare(a.Index, b.Index) })
 	return nil
 }

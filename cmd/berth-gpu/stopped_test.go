@@ -35,6 +35,9 @@ func (r *rig) begin(word string, q *wire.MIGRequest) *transaction {
 
 func (r *rig) prepare(word string, q *wire.MIGRequest) *transaction {
 	r.Helper()
+	if word == "release" {
+		r.moveOut(q.Owner)
+	}
 	in, err := json.Marshal(q)
 	if err != nil {
 		r.Fatal(err)

@@ -20,7 +20,11 @@ func sweep(t *transaction) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return wire.MIGReport{Actions: append([]wire.MIGAction{}, t.sweep(t.ctx, dirs)...)}, nil
+	report := t.sweep(t.ctx, dirs)
+	if !t.DryRun {
+		err = ledger.Prune(t.Run, t.BootID)
+	}
+	return wire.MIGReport{Actions: append([]wire.MIGAction{}, report...)}, err
 }
 
 func (t *transaction) sweep(ctx context.Context, dirs []string) (out []wire.MIGAction) {

@@ -34,7 +34,7 @@ type transaction struct {
 
 // actions are the words after mig.
 var actions = map[string]func(*transaction) (any, error){
-	"acquire": acquire, "release": release, "sweep": sweep, "ls": ls,
+	"acquire": acquire, "release": giveBack, "sweep": sweep, "ls": ls,
 }
 
 // transact reads the request and does what the word says.
@@ -52,11 +52,36 @@ func transact(word string, at location, stdin io.Reader) (any, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(q.TimeoutMS)*time.Millisecond)
 	defer cancel()
 	t := &transaction{MIGRequest: q, ctx: ctx, step: step(),
-		now: ledger.Now{BootID: q.BootID, Driver: q.Driver, Alive: ledger.Alive}}
+		now: ledger.Now{BootID: q.BootID, Driver: q.Driver, Life: lifeBut(q, "")}}
+	if word == "release" {
+		return t.release(at)
+	}
+	return t.with(at, actions[word])
+}
+
+// with has f work with the library, and lets go of it.
+func (t *transaction) with(at location, f func(*transaction) (any, error)) (any, error) {
 	return ask(at, func(lib *library) (any, error) {
+		defer lib.close()
 		t.lib = lib
-		return actions[word](t)
+		t.gpus = nil // handles are the library's
+		return f(t)
 	})
+}
+
+// lifeBut tells what there is of owners without the tenant that is excepted.
+func lifeBut(q *wire.MIGRequest, except string) func(wire.Owner) ledger.Life {
+	return func(o wire.Owner) ledger.Life {
+		life, _ := ledger.OwnerLife(q.Run, q.BootID, o, except)
+		return life
+	}
+}
+
+// others has an owner live only if another container than the one that asks uses what it has.
+func (t *transaction) others() ledger.Now {
+	now := t.now
+	now.Life = lifeBut(t.MIGRequest, t.For)
+	return now
 }
 
 func (t *transaction) dir(busID string) (*ledger.Dir, error) {

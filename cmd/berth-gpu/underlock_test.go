@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -106,72 +107,61 @@ func TestMadeElsewhere(t *testing.T) {
 	}
 }
 
-// Nothing is done that is not on record before: with a full disk the compute instance is not even begun.
+// Nothing is done that is not on record before: where that cannot be written, the next call is not even
+// begun.
 func TestNothingBeforeItIsOnRecord(t *testing.T) {
 	const look = "nvmlGpuInstanceGetComputeInstanceProfileInfo"
-	for symbol, after := range map[string]string{look: createCI, "nvmlDeviceGetGpuInstances": createGI, "nvmlGpuInstanceGetInfo": ""} {
-		t.Run(symbol, func(t *testing.T) {
-			disk := t.TempDir()
-			if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=64k"); err != nil {
+	for _, c := range []struct{ at, not string }{
+		{"nvmlDeviceGetGpuInstances", createGI},
+		{"nvmlGpuInstanceGetInfo", look},
+		{look, createCI},
+	} {
+		t.Run(c.not, func(t *testing.T) {
+			r := newRig(t, sliced(fakenvml.H200, 1))
+			dir := filepath.Join(ledger.Root(r.run), r.read().GPUs[0].BusID)
+			if err := r.holdLock(0).Unlock(); err != nil { // which makes the directory
 				t.Fatal(err)
 			}
-			t.Cleanup(func() {
-				if err := unix.Unmount(disk, 0); err != nil {
-					t.Error(err)
-				}
-			})
-			r := newRig(t, sliced(fakenvml.H200, 1))
-			r.run = disk
-			r.rules(stopAt(symbol, -1))
+			r.rules(stopAt(c.at, -1))
 			x := r.begin("acquire", r.request(r.me("a"), ask1g(1)))
 			x.mustStop()
-			filler := filepath.Join(disk, "filler")
-			fill(t, filler)
-			if after == "" { // there is room again at the next call: it is too late
-				r.rules(stopAt(look, -1))
+			for c.not == createGI && !r.locked() { // it looks before it has the lock too
 				x.goesOn()
 				x.mustStop()
-				remove(t, filler)
+			}
+			uncover := cover(t, dir)
+			r.rules(stopAt(c.not, -1))
+			x.goesOn()
+			if x.stops() {
+				t.Errorf("%s is called", c.not)
 				r.rules()
 				x.goesOn()
-			} else {
-				r.rules(stopAt(after, -1))
-				x.goesOn()
-				if x.stops() {
-					t.Errorf("%s is called", after)
-					x.goesOn()
-				}
 			}
-			if _, failed, code := x.ends(); code != 1 || !strings.Contains(failed.Message, "no space") {
+			if _, failed, code := x.ends(); code != 1 || !strings.Contains(failed.Message, "read-only") {
 				t.Errorf("exit status %d, %v", code, failed)
 			}
-			remove(t, filler)
+			uncover()
 			r.rules()
+			r.report("release", r.request(r.me("a")))
 			r.report("sweep", r.request(nil))
 			r.asAtFirst(sliced(fakenvml.H200, 1), "swept")
 		})
 	}
 }
 
-func fill(t *testing.T, path string) {
+// cover has a directory read-only, and with nothing in it, until it is uncovered.
+func cover(t *testing.T, dir string) func() {
 	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_RDONLY, "size=4k"); err != nil {
 		t.Fatal(err)
 	}
-	for page := make([]byte, os.Getpagesize()); err == nil; {
-		_, err = f.Write(page)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func remove(t *testing.T, path string) {
-	t.Helper()
-	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
+	uncover := sync.OnceFunc(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(uncover)
+	return uncover
 }
 
 // The compute instance is as large as what it is in.

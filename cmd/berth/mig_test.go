@@ -37,7 +37,7 @@ func helper(t *testing.T, list *nvml.List, mig any) {
 
 // What reclaim could not do is told, as a table and as JSON, and by the exit status.
 func TestReclaim(t *testing.T) {
-	owner := &nvml.Owner{Namespace: "ns", Container: "c", PID: 1, StartTime: 1}
+	owner := &nvml.Owner{Namespace: "ns", Container: "c", Group: "g", PID: 1, StartTime: 1}
 	action := func(did nvml.Deed, why string) nvml.MIGAction {
 		return nvml.MIGAction{BusID: "0000:3b:00.0", ID: "r", State: "Ready", Owner: owner, Place: nvml.Place{Start: 2, Size: 2}, Did: did, Why: why}
 	}
@@ -83,7 +83,7 @@ func TestListOfALostGPU(t *testing.T) {
 	d, _ := host(t, fakedriver.Config{GPUs: 2})
 	lost := &nvml.Error{Code: "ERROR_GPU_IS_LOST", Symbol: "nvmlDeviceGetHandleByIndex_v2", Message: "GPU is lost"}
 	well := nvml.Device{Index: 0, UUID: d.GPUs[0].UUID, BusID: d.GPUs[0].BusID}
-	owner := &nvml.Owner{Namespace: "ns", Container: "sliced", PID: 1, StartTime: 1}
+	owner := &nvml.Owner{Namespace: "ns", Container: "sliced", Group: "g", PID: 1, StartTime: 1}
 	helper(t, &nvml.List{DriverVersion: d.Version, Devices: []nvml.Device{well, {Index: 1, Minor: -1, Error: lost}}},
 		nvml.MIGList{GPUs: []nvml.MIGGPU{{Index: -1, BusID: d.GPUs[1].BusID, Error: lost, Slots: 4,
 			Instances: []nvml.MIGInstance{{GI: 3, Profile: "2g.35gb", Place: nvml.Place{Start: 2, Size: 2}, Owner: owner, State: "Ready"}}}}})

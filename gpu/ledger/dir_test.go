@@ -163,15 +163,6 @@ func TestHeldBy(t *testing.T) {
 	}
 }
 
-func TestAlive(t *testing.T) {
-	if Alive(nvml.Owner{PID: os.Getpid(), StartTime: 1}) {
-		t.Error("another process of the same pid is taken for it")
-	}
-	if Alive(nvml.Owner{PID: 1 << 29, StartTime: 1}) {
-		t.Error("a pid that cannot be is alive")
-	}
-}
-
 // Whatever is in a file, what is read of it is a record that can be written.
 func FuzzDecode(f *testing.F) {
 	seed, err := encode(record(Ready, 7))

@@ -11,11 +11,17 @@
 //	Intent      a creation was begun and abandoned; a GPU instance may be there, without id
 //	GICreated   the id of the GPU instance is known; there is nothing in it yet
 //	CIIntent    the same, and a compute instance was begun; it may be there, without UUID
-//	Ready       the slice is its owner's, until the owner is gone
+//	Ready       the slice is its owner's, as long as a tenant lives
 //	Releasing   a destruction was begun; any part of the instance may be gone
 //	Zombie      it could not be destroyed, since something uses it
 //
-// and a record that is gone is an instance that is gone. [Judge] says what is to be done about a
+// and a record that is gone is an instance that is gone.
+//
+// A [Tenant] is a container that uses slices; it is on disk before they are made, and that it is
+// gone is their release. It needs no lock: who is about to use slices is a tenant first, and then
+// looks, under the lock, whether they are there.
+//
+// [Judge] says what is to be done about a
 // record. It never says to destroy an instance of which there is no record, nor one that somebody else
 // made where ours was, as far as that can be told. A compute instance has a UUID, which tells: what is
 // Ready is ours only with it. A GPU instance has none, and its id and place are given anew. So an

@@ -12,8 +12,8 @@ import (
 type Now struct {
 	BootID string
 	Driver nvml.Driver
-	// Alive says whether the owner's process lives.
-	Alive func(nvml.Owner) bool
+	// Life says what there is of an owner.
+	Life func(nvml.Owner) Life
 }
 
 // Live is a GPU instance that there is.
@@ -34,13 +34,17 @@ type Verdict struct {
 // all are the GPU's records, live its instances.
 func Judge(r *Record, all []*Record, live []Live, now Now) Verdict {
 	i := slices.IndexFunc(live, func(in Live) bool { return r.is(in, all, now) })
+	life := Gone
+	if i >= 0 && r.State == Ready {
+		life = now.Life(r.Owner)
+	}
 	switch {
 	case i < 0 && !r.Same(now):
 		return Verdict{Deed: nvml.Forgotten, GI: -1, Why: "the machine was booted, or the driver loaded, since"}
 	case i < 0:
 		return Verdict{Deed: nvml.Forgotten, GI: -1, Why: "there is no such instance"}
-	case r.State == Ready && now.Alive(r.Owner):
-		return Verdict{Deed: nvml.Kept, GI: live[i].GI, Why: "its owner lives"}
+	case life != Gone:
+		return Verdict{Deed: nvml.Kept, GI: live[i].GI, Why: string(life)}
 	case r.State == Ready:
 		return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "its owner is gone"}
 	case r.State == Zombie:

@@ -61,6 +61,9 @@ type Record struct {
 	Error  string     `json:"error,omitempty"` // of the last try to destroy it
 }
 
+// maxError bounds Record.Error, in bytes: a record is less than a page.
+const maxError = 512
+
 // Known is a GPU instance that was not made for the record.
 type Known struct {
 	GI    int        `json:"gi"`

@@ -13,6 +13,10 @@ type MIGRequest struct {
 	TimeoutMS int64 `json:"timeout_ms"`
 	// Owner is of acquire and release.
 	Owner *Owner `json:"owner,omitempty"`
+	// For is the container that acquires. With Share it gets what the owner has already, if others
+	// use that.
+	For   string `json:"for,omitempty"`
+	Share bool   `json:"share,omitempty"`
 	// Asks are acquire's: all that the owner is to have.
 	Asks []MIGAsk `json:"asks,omitempty"`
 	// GPUs are those that may be used; none means every GPU in MIG mode.
@@ -29,12 +33,14 @@ type Driver struct {
 	Load    string `json:"load"` // differs after each loading; opaque
 }
 
-// Owner is the container that a slice is for, and the process that answers for it.
+// Owner is whom slices are for: a container, or a pod whose containers share them. Container and
+// Pod are names for people; what tells one owner from another, also of the same name, is Group.
 type Owner struct {
 	Namespace string `json:"namespace"` // containerd's
 	Container string `json:"container"`
 	Pod       string `json:"pod,omitempty"`
-	PID       int    `json:"pid"`        // the shim's
+	Group     string `json:"group"`      // random; all slices that were acquired at once have the same
+	PID       int    `json:"pid"`        // of the shim that acquired them
 	StartTime uint64 `json:"start_time"` // field 22 of /proc/PID/stat, in clock ticks
 }
 
@@ -138,6 +144,7 @@ type MIGInstance struct {
 	UUIDs   []string  `json:"uuids,omitempty"`
 	Owner   *Owner    `json:"owner,omitempty"`
 	State   string    `json:"state,omitempty"` // of the owner's record
+	Life    string    `json:"life,omitempty"`  // what there is of the owner; empty if nothing
 	Since   time.Time `json:"since,omitzero"`
 }
 

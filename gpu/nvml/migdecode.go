@@ -80,6 +80,9 @@ func (q *MIGRequest) check() error {
 			return fmt.Errorf("bus id %q", g.BusID)
 		}
 	}
+	if q.For != "" && !isWord(q.For) {
+		return fmt.Errorf("for is %q", q.For)
+	}
 	if q.Owner != nil {
 		return q.Owner.Check()
 	}
@@ -88,7 +91,7 @@ func (q *MIGRequest) check() error {
 
 // Check holds an owner against the grammar of containerd's ids.
 func (o *Owner) Check() error {
-	if !isWord(o.Namespace) || !isWord(o.Container) || o.Pod != "" && !isWord(o.Pod) || o.PID <= 0 || o.StartTime == 0 {
+	if !isWord(o.Namespace) || !isWord(o.Container) || o.Pod != "" && !isWord(o.Pod) || !isWord(o.Group) || o.PID <= 0 || o.StartTime == 0 {
 		return fmt.Errorf("owner %+v", *o)
 	}
 	return nil

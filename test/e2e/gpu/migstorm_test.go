@@ -70,15 +70,12 @@ func TestSliceStorm(t *testing.T) {
 	if ran < pods/2 || killed == 0 {
 		t.Errorf("%d of %d containers ran, %d helpers were killed: this shows nothing", ran, pods, killed)
 	}
-	reclaim := shared.Command(ctx, "berth", "gpu", "reclaim")
-	reclaim.Env = append(reclaim.Env, "BERTH_GPU_CONFIG="+config)
-	if out, err := shared.Run(reclaim); err != nil {
-		t.Errorf("reclaim: %v: %s", err, out)
-	}
+	awaitHelpers(ctx, t, m.Root)
+	reclaim(ctx, t)
 	if after := must(fakenvml.Read(state))(t); !reflect.DeepEqual(after, before) {
 		t.Errorf("at the end NVML has\n%+v\nat the start it had\n%+v", after, before)
 	}
-	for _, pattern := range []string{"mig/*/*.json", "claims/*"} {
+	for _, pattern := range []string{"mig/*/*.json", "claims/*", "tenants/*"} {
 		if left := must(filepath.Glob(filepath.Join(m.run, pattern)))(t); left != nil {
 			t.Errorf("left behind: %q", left)
 		}
