@@ -36,6 +36,42 @@ func acquire(t *transaction) (any, error) {
 			return wire.MIGAcquired{Slices: has}, err
 		}
 	}
+	all := t.Asks
+	taken, err := t.takeOver()
+	var made []wire.Slice
+	if err == nil && slices.Contains(taken, nil) {
+		made, err = t.make()
+	}
+	if err == nil {
+		return wire.MIGAcquired{Slices: merge(taken, made)}, nil
+	}
+	some := merge(taken, nil)
+	if undo := t.undo(some); undo != nil || len(some) == 0 || !errdefs.IsResourceExhausted(err) {
+		return nil, errors.Join(err, undo)
+	}
+	// What was idle may be in the way of the rest.
+	t.Asks = all
+	if made, err = t.make(); err != nil {
+		return nil, err
+	}
+	return wire.MIGAcquired{Slices: made}, nil
+}
+
+// merge puts what was made into the places where nothing was taken over.
+func merge(taken []*wire.Slice, made []wire.Slice) (out []wire.Slice) {
+	for _, s := range taken {
+		if s == nil && len(made) > 0 {
+			s, made = &made[0], made[1:]
+		}
+		if s != nil {
+			out = append(out, *s)
+		}
+	}
+	return out
+}
+
+// make makes what is asked for, all of it or nothing.
+func (t *transaction) make() ([]wire.Slice, error) {
 	swept := false
 	// Each time somebody took a place, there is one less to try.
 	for range 8 + 2*len(t.gpus) {
@@ -43,6 +79,10 @@ func acquire(t *transaction) (any, error) {
 		if errdefs.IsResourceExhausted(err) && !swept {
 			swept = true
 			t.sweepAside()
+			continue
+		}
+		if errdefs.IsResourceExhausted(err) && !t.overIdle {
+			t.overIdle = true
 			continue
 		}
 		if err != nil {
@@ -53,7 +93,7 @@ func acquire(t *transaction) (any, error) {
 		}
 		made, err := t.makeAll(choices)
 		if err == nil {
-			return wire.MIGAcquired{Slices: made}, nil
+			return made, nil
 		}
 		if err := errors.Join(err, t.undo(made)); !errors.Is(err, errTaken) {
 			return nil, err
@@ -79,9 +119,17 @@ func (t *transaction) choose() ([]mig.Choice, error) {
 		}
 		if why, err := t.leftAlone(g); err != nil {
 			return nil, err
-		} else if why == "" {
-			gpus = append(gpus, g.GPU)
+		} else if why != "" {
+			continue
 		}
+		shown := g.GPU
+		if t.overIdle {
+			var err error
+			if shown, err = t.withoutIdle(g); err != nil {
+				return nil, err
+			}
+		}
+		gpus = append(gpus, shown)
 	}
 	if len(gpus) == 0 {
 		return nil, fmt.Errorf("no GPU may be used: %w", errdefs.ErrFailedPrecondition)
@@ -144,8 +192,14 @@ func (t *transaction) makeOn(g *slicedGPU, choices []mig.Choice, indices []int) 
 		asks[n] = mig.Ask{Profile: choices[j].Profile.Name, Count: 1}
 	}
 	again, err := mig.Choose([]mig.GPU{g.GPU}, asks)
-	if err != nil {
+	if t.overIdle && errdefs.IsResourceExhausted(err) {
+		again, err = t.makeRoom(l, g, asks)
+	}
+	if errdefs.IsResourceExhausted(err) {
 		return nil, errTaken
+	}
+	if err != nil {
+		return nil, err
 	}
 	for _, c := range again {
 		s, err := t.makeOne(l, g, c)
@@ -203,7 +257,12 @@ func (t *transaction) finish(l *ledger.Locked, g *slicedGPU, r *ledger.Record, c
 	if err := l.Write(r, ledger.GICreated); err != nil {
 		return nil, err
 	}
-	ci, failed := g.createCompute(in, c.Profile)
+	return t.fill(l, g, r, c.Profile, in)
+}
+
+// fill makes the compute instance of a record that is GICreated.
+func (t *transaction) fill(l *ledger.Locked, g *slicedGPU, r *ledger.Record, p mig.Profile, in instance) (*wire.Slice, error) {
+	ci, failed := g.createCompute(in, p)
 	if failed != nil {
 		return nil, failed
 	}

@@ -103,8 +103,8 @@ func (g *slicedGPU) create(p mig.Profile, at mig.Placement) (nvml.GpuInstance, *
 	})
 }
 
-// destroy destroys an instance with all that is in it. What is gone already is no error.
-func (g *slicedGPU) destroy(in instance) *wire.Error {
+// empty destroys the compute instances in an instance.
+func (g *slicedGPU) empty(in instance) *wire.Error {
 	computes, failed := g.computes(in)
 	if failed != nil {
 		return failed
@@ -113,6 +113,14 @@ func (g *slicedGPU) destroy(in instance) *wire.Error {
 		if failed := g.lib.call("nvmlComputeInstanceDestroy", c.handle.Destroy); failed != nil && !gone(failed) {
 			return failed
 		}
+	}
+	return nil
+}
+
+// destroy destroys an instance with all that is in it. What is gone already is no error.
+func (g *slicedGPU) destroy(in instance) *wire.Error {
+	if failed := g.empty(in); failed != nil {
+		return failed
 	}
 	if failed := g.lib.call("nvmlGpuInstanceDestroy", in.handle.Destroy); failed != nil && !gone(failed) {
 		return failed

@@ -6,6 +6,7 @@ package main
 
 import (
 	"errors"
+	"time"
 
 	"berth/gpu/ledger"
 	wire "berth/gpu/nvml"
@@ -57,11 +58,15 @@ func (t *transaction) carryOut(l *ledger.Locked, g *slicedGPU, r *ledger.Record,
 	case wire.Destroyed:
 		for _, in := range instances {
 			if in.GI == v.GI {
-				failed, err := t.dispose(l, g, r, in)
+				did, dispose := v.Deed, t.dispose
+				if t.KeepIdleMS > 0 && r.State == ledger.Ready {
+					did, dispose = wire.Idled, t.idle
+				}
+				failed, err := dispose(l, g, r, in)
 				if failed != nil {
 					return wire.Zombie, v.Why + "; " + failed.Error(), err
 				}
-				return v.Deed, v.Why, err
+				return did, v.Why, err
 			}
 		}
 	}
@@ -82,6 +87,20 @@ func (t *transaction) dispose(l *ledger.Locked, g *slicedGPU, r *ledger.Record, 
 	}
 	r.Error = failed.Error()
 	return failed, l.Write(r, ledger.Zombie)
+}
+
+// idle destroys a record's compute instance, and with it all that used the slice, and keeps the GPU
+// instance.
+func (t *transaction) idle(l *ledger.Locked, g *slicedGPU, r *ledger.Record, in instance) (failed *wire.Error, err error) {
+	if err := l.Write(r, ledger.Releasing); err != nil {
+		return nil, err
+	}
+	if failed = g.empty(in); failed != nil {
+		r.Error = failed.Error()
+		return failed, l.Write(r, ledger.Zombie)
+	}
+	r.CI, r.MIG, r.Until = nil, "", time.Now().Add(time.Duration(t.KeepIdleMS)*time.Millisecond).UTC()
+	return nil, l.Write(r, ledger.Idle)
 }
 
 // reconcileTorn removes files that are no record if no instance can be theirs.

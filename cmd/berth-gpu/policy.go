@@ -111,7 +111,7 @@ func (t *transaction) refusal(err error) error {
 			why = append(why, "no GPU that can do MIG")
 		}
 	}
-	return &wire.Error{Code: code, Message: fmt.Sprintf("no slice for %s: %v: %s", asked(t.Asks), err, strings.Join(why, "; "))}
+	return &wire.Error{Code: code, Message: fmt.Sprintf("no slice for %s: %v: %s", t.wanted, err, strings.Join(why, "; "))}
 }
 
 func asked(asks []wire.MIGAsk) string {

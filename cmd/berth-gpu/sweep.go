@@ -16,6 +16,9 @@ import (
 // sweep puts right what dead owners and crashes left, on all GPUs of the ledger. What it could not
 // do on one GPU keeps it from no other; it is an error after that.
 func sweep(t *transaction) (any, error) {
+	if t.GiveUpIdle {
+		t.now.At = time.Unix(1<<40, 0)
+	}
 	report, err := t.sweep(t.ctx)
 	if err == nil && !t.DryRun {
 		err = ledger.Prune(t.Run, t.BootID)

@@ -28,6 +28,9 @@ type transaction struct {
 	broken []*wire.Error
 	now    ledger.Now
 	step   func(string) // the ledger's
+	wanted string       // the asks, for people
+	// overIdle has an acquire take places of idle slices: there is no other room.
+	overIdle bool
 }
 
 // actions are the words after mig.
@@ -36,7 +39,7 @@ var actions = map[string]func(*transaction) (any, error){
 }
 
 // transact reads the request and does what the word says.
-func transact(word string, at location, stdin io.Reader) (any, error) {
+func transact(word string, at location, stdin io.Reader, stdout io.Writer) (any, error) {
 	q, err := wire.DecodeMIGRequest(stdin)
 	if err == nil && q.Owner == nil && (word == "acquire" || word == "release") {
 		err = fmt.Errorf("%s without an owner: %w", word, errdefs.ErrInvalidArgument)
@@ -49,10 +52,10 @@ func transact(word string, at location, stdin io.Reader) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(q.TimeoutMS)*time.Millisecond)
 	defer cancel()
-	t := &transaction{MIGRequest: q, ctx: ctx, step: step(),
+	t := &transaction{MIGRequest: q, ctx: ctx, step: step(), wanted: asked(q.Asks),
 		now: ledger.Now{BootID: q.BootID, Driver: q.Driver, Life: lifeBut(q, "")}}
 	if word == "release" {
-		return t.release(at)
+		return t.release(at, stdout)
 	}
 	return t.with(at, actions[word])
 }

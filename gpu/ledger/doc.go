@@ -13,6 +13,7 @@
 //	Ready       the slice is its owner's, as long as a tenant lives
 //	Releasing   a destruction was begun; any part of the instance may be gone
 //	Zombie      it could not be destroyed, since something uses it
+//	Idle        an empty GPU instance, kept for a while for the next owner that wants such a one
 //
 // and a record that is gone is an instance that is gone.
 //
