@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,33 +19,38 @@ import (
 var errGoesOn = errors.New("berth-gpu goes on by itself")
 
 // detached starts the helper for work that it is to finish whatever becomes of
-// this process, and waits for it until ctx is done: then the error is errGoesOn.
-// What it says goes to files in memory, not to pipes, which would kill it once
-// nobody reads them.
+// this process, and waits for its answer until ctx is done: then the error is
+// errGoesOn. It may answer before it ends.
 func (h Helper) detached(ctx context.Context, args []string, stdin *os.File) ([]byte, error) {
-	stdout, err := memory("answer")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = stdout.Close() }()
 	stderr, err := memory("errors")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = stderr.Close() }()
+	answer, stdout, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = answer.Close() }()
 	// A group of its own: whoever cleans up after a shim kills the shim's.
 	p, err := h.Supervisor.Start(&process.Command{Path: h.Path, Args: args, Env: []string{}, Files: []*os.File{stdin, stdout, stderr}, OwnGroup: true})
+	_ = stdout.Close()
 	if err != nil {
 		return nil, notInstalled(err)
 	}
-	select {
+	stop := context.AfterFunc(ctx, func() { _ = answer.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	out, err := io.ReadAll(io.LimitReader(answer, maxHelperOutput))
+	if err == nil && len(out) > 0 {
+		return out, nil
+	}
+	select { // without an answer it has ended, or is about to
 	case <-p.Done():
 	case <-ctx.Done():
 		return nil, errGoesOn
 	}
-	out, err := io.ReadAll(io.NewSectionReader(stdout, 0, maxHelperOutput))
-	text, textErr := io.ReadAll(io.NewSectionReader(stderr, 0, maxHelperOutput))
-	if err := errors.Join(err, textErr); err != nil {
+	text, err := io.ReadAll(io.NewSectionReader(stderr, 0, maxHelperOutput))
+	if err != nil {
 		return nil, err
 	}
 	return result(p.Exit(), out, text)

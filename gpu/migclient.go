@@ -82,13 +82,15 @@ func (m MIG) Release(ctx context.Context, owner SliceOwner) error {
 	if none, err := ledger.Without(m.Roots.Run, owner.Group); err != nil || none {
 		return err
 	}
-	q, err := m.request(releaseTime)
+	keep := time.Duration(m.Policy.KeepIdle) * time.Second
+	q, err := m.request(releaseTime + keep)
 	if err != nil {
 		return err
 	}
 	if q.Owner, err = wireOwner(owner); err != nil {
 		return err
 	}
+	q.KeepIdleMS = keep.Milliseconds()
 	patience := releasePatience
 	if end, ok := ctx.Deadline(); ok {
 		patience = min(patience, time.Until(end)-releaseMargin)
@@ -101,14 +103,14 @@ func (m MIG) Release(ctx context.Context, owner SliceOwner) error {
 	return err
 }
 
-// Sweep takes back what owners that are gone have left, or says with dry what
-// it would take back.
-func (m MIG) Sweep(ctx context.Context, dry bool) ([]nvml.MIGAction, error) {
+// Sweep takes back what owners that are gone have left, and with idle what is
+// kept for the next; or says with dry what it would take back.
+func (m MIG) Sweep(ctx context.Context, dry, idle bool) ([]nvml.MIGAction, error) {
 	q, err := m.request(time.Duration(m.Policy.Timeout) * time.Second)
 	if err != nil {
 		return nil, err
 	}
-	q.DryRun = dry
+	q.DryRun, q.GiveUpIdle = dry, idle
 	return m.Helper.SweepMIG(ctx, q)
 }
 

@@ -42,6 +42,43 @@ func acquire(t *transaction) (any, error) {
 	if failed := t.survey(); failed != nil {
 		return nil, failed
 	}
+	all := t.Asks
+	taken := t.takeOver()
+	var made []wire.Slice
+	var err error
+	if slices.Contains(taken, nil) {
+		made, err = t.make()
+	}
+	if err == nil {
+		return wire.MIGAcquired{Slices: merge(taken, made)}, nil
+	}
+	some := merge(taken, nil)
+	if undo := t.undo(some); undo != nil || len(some) == 0 || !errdefs.IsResourceExhausted(err) {
+		return nil, errors.Join(undo, err)
+	}
+	// What was idle may be in the way of the rest.
+	t.Asks = all
+	if made, err = t.make(); err != nil {
+		return nil, err
+	}
+	return wire.MIGAcquired{Slices: made}, nil
+}
+
+// merge puts what was made into the places where nothing was taken over.
+func merge(taken []*wire.Slice, made []wire.Slice) (out []wire.Slice) {
+	for _, s := range taken {
+		if s == nil && len(made) > 0 {
+			s, made = &made[0], made[1:]
+		}
+		if s != nil {
+			out = append(out, *s)
+		}
+	}
+	return out
+}
+
+// make makes what is asked for, all of it or nothing.
+func (t *transaction) make() ([]wire.Slice, error) {
 	swept := false
 	for {
 		choices, err := t.choose()
@@ -51,6 +88,9 @@ func acquire(t *transaction) (any, error) {
 			swept = true
 			t.sweepAside()
 			continue
+		case errdefs.IsResourceExhausted(err) && !t.overIdle:
+			t.overIdle = true
+			continue
 		case t.turnOn(), t.waitForBusy():
 			continue
 		default:
@@ -58,7 +98,7 @@ func acquire(t *transaction) (any, error) {
 		}
 		made, err := t.makeAll(choices)
 		if err == nil {
-			return wire.MIGAcquired{Slices: made}, nil
+			return made, nil
 		}
 		if undo := t.undo(made); undo != nil {
 			return nil, errors.Join(undo, err)
@@ -108,9 +148,17 @@ func (t *transaction) choose() ([]mig.Choice, error) {
 		}
 		if why, err := t.leftAlone(g); err != nil {
 			return nil, err
-		} else if why == "" {
-			gpus = append(gpus, g.GPU)
+		} else if why != "" {
+			continue
 		}
+		shown := g.GPU
+		if t.overIdle {
+			var err error
+			if shown, err = t.withoutIdle(g); err != nil {
+				return nil, err
+			}
+		}
+		gpus = append(gpus, shown)
 	}
 	if len(gpus) == 0 {
 		return nil, errNone
@@ -180,8 +228,14 @@ func (t *transaction) makeOn(g *slicedGPU, choices []mig.Choice, indices []int) 
 		asks[n] = mig.Ask{Profile: choices[j].Profile.Name, Count: 1}
 	}
 	again, err := mig.Choose([]mig.GPU{g.GPU}, asks)
-	if err != nil {
+	if t.overIdle && errdefs.IsResourceExhausted(err) {
+		again, err = t.makeRoom(l, g, asks)
+	}
+	if errdefs.IsResourceExhausted(err) {
 		return nil, errTaken
+	}
+	if err != nil {
+		return nil, err
 	}
 	for _, c := range again {
 		s, err := t.makeOne(l, g, c)
@@ -245,7 +299,12 @@ func (t *transaction) finish(l *ledger.Locked, g *slicedGPU, r *ledger.Record, c
 	if err := l.Write(r, ledger.GICreated); err != nil {
 		return nil, err
 	}
-	whole, failed := g.wholeCompute(in, c.Profile)
+	return t.fill(l, g, r, c.Profile, in)
+}
+
+// fill makes the compute instance of a record that is GICreated.
+func (t *transaction) fill(l *ledger.Locked, g *slicedGPU, r *ledger.Record, p mig.Profile, in instance) (*wire.Slice, error) {
+	whole, failed := g.wholeCompute(in, p)
 	if failed != nil {
 		return nil, failed
 	}

@@ -104,29 +104,36 @@ func (g *slicedGPU) create(p mig.Profile, at mig.Placement) (nvml.GpuInstance, *
 	})
 }
 
-// destroy destroys an instance, and first the compute instance of that UUID in it. Handles and ids are given
-// anew, and between two calls anybody may do anything: what is there is looked at just before each, and
-// if that is not mine any more nothing is done. That something is gone is believed of a list alone, not
-// of an error that may mean it.
-func (g *slicedGPU) destroy(gi int, uuid string, mine func(ledger.Live) bool) *wire.Error {
+// empty destroys the compute instance of that UUID in an instance, and gives the instance as it is then; nil
+// if there is none any more. Handles and ids are given anew, and between two calls anybody may do
+// anything: what is there is looked at just before each, and if that is not mine any more nothing is
+// done. That something is gone is believed of a list alone, not of an error that may mean it.
+func (g *slicedGPU) empty(gi int, uuid string, mine func(ledger.Live) bool) (*occupant, *wire.Error) {
 	in, failed := g.find(gi, mine)
 	if failed != nil || in == nil {
-		return failed
+		return nil, failed
 	}
-	for _, c := range in.computes {
-		if c.uuid != uuid {
-			continue // which keeps the driver from destroying what it is in
-		}
-		refused := g.lib.call("nvmlComputeInstanceDestroy", c.handle.Destroy)
-		if refused != nil && !gone(refused) {
-			return refused
-		}
-		if in, failed = g.find(gi, mine); failed != nil || in == nil {
-			return failed
-		}
-		if refused != nil && slices.ContainsFunc(in.computes, func(c compute) bool { return c.uuid == uuid }) {
-			return refused
-		}
+	i := slices.IndexFunc(in.computes, func(c compute) bool { return c.uuid == uuid })
+	if i < 0 {
+		return in, nil
+	}
+	refused := g.lib.call("nvmlComputeInstanceDestroy", in.computes[i].handle.Destroy)
+	if refused != nil && !gone(refused) {
+		return nil, refused
+	}
+	in, failed = g.find(gi, mine)
+	if refused != nil && in != nil && slices.ContainsFunc(in.computes, func(c compute) bool { return c.uuid == uuid }) {
+		return nil, refused
+	}
+	return in, failed
+}
+
+// destroy destroys an instance with the compute instance of that UUID; see empty. Another compute
+// instance in it keeps the driver from it.
+func (g *slicedGPU) destroy(gi int, uuid string, mine func(ledger.Live) bool) *wire.Error {
+	in, failed := g.empty(gi, uuid, mine)
+	if failed != nil || in == nil {
+		return failed
 	}
 	refused := g.lib.call("nvmlGpuInstanceDestroy", in.handle.Destroy)
 	if refused != nil && gone(refused) {

@@ -7,6 +7,7 @@ package main
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"berth/gpu/ledger"
 	wire "berth/gpu/nvml"
@@ -58,11 +59,15 @@ func (t *transaction) carryOut(l *ledger.Locked, g *slicedGPU, r *ledger.Record,
 		return v.Deed, v.Why, l.Remove(r.ID)
 	case wire.Destroyed:
 		in := live[slices.IndexFunc(live, func(in ledger.Live) bool { return in.GI == v.GI })]
-		failed, err := t.dispose(l, g, r, in)
+		did, dispose := v.Deed, t.dispose
+		if t.KeepIdleMS > 0 && r.State == ledger.Ready {
+			did, dispose = wire.Idled, t.idle
+		}
+		failed, err := dispose(l, g, r, in)
 		if failed != nil {
 			return wire.Zombie, v.Why + "; " + failed.Error(), err
 		}
-		return v.Deed, v.Why, err
+		return did, v.Why, err
 	}
 	return v.Deed, v.Why, nil
 }
@@ -80,12 +85,35 @@ func (t *transaction) dispose(l *ledger.Locked, g *slicedGPU, r *ledger.Record, 
 			return nil, err
 		}
 	}
-	mine := func(in ledger.Live) bool { return ledger.Explained(in, []*ledger.Record{r}, t.now) }
-	if failed = g.destroy(in.GI, r.MIG, mine); failed == nil {
+	if failed = g.destroy(in.GI, r.MIG, t.isOf(r)); failed == nil {
 		return nil, l.Remove(r.ID)
 	}
 	r.Error = failed.Error()
 	return failed, l.Write(r, ledger.Zombie)
+}
+
+// idle destroys a record's compute instance, and with it all that used the slice, and keeps the GPU
+// instance.
+func (t *transaction) idle(l *ledger.Locked, g *slicedGPU, r *ledger.Record, in ledger.Live) (failed *wire.Error, err error) {
+	r.BootID, r.Driver = t.BootID, t.Driver
+	if err := l.Write(r, ledger.Releasing); err != nil {
+		return nil, err
+	}
+	left, failed := g.empty(in.GI, r.MIG, t.isOf(r))
+	switch {
+	case failed != nil:
+		r.Error = failed.Error()
+		return failed, l.Write(r, ledger.Zombie)
+	case left == nil: // somebody was faster
+		return nil, l.Remove(r.ID)
+	}
+	r.CI, r.MIG, r.Until = nil, "", time.Now().Add(time.Duration(t.KeepIdleMS)*time.Millisecond).UTC()
+	return nil, l.Write(r, ledger.Idle)
+}
+
+// isOf says of an instance whether it is the record's.
+func (t *transaction) isOf(r *ledger.Record) func(ledger.Live) bool {
+	return func(in ledger.Live) bool { return ledger.Explained(in, []*ledger.Record{r}, t.now) }
 }
 
 // reconcileTorn removes files that are no record if no instance can be theirs.

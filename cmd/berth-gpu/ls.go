@@ -93,6 +93,9 @@ func (t *transaction) list(d *ledger.Dir, g *slicedGPU) wire.MIGGPU {
 		for _, r := range records {
 			if ledger.Explained(in, []*ledger.Record{r}, t.now) {
 				shown.Owner, shown.State, shown.Since = &r.Owner, string(r.State), r.Began
+				if r.State == ledger.Idle {
+					shown.Until = r.Until
+				}
 				shown.Life = string(t.now.Life(r.Owner))
 			}
 		}

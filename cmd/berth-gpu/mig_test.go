@@ -25,16 +25,17 @@ import (
 
 // rig is a machine with a ledger.
 type rig struct {
-	*testing.T
+	testing.TB
 	run, state string
 	boot       string
 	driver     wire.Driver
 	program    string   // the helper, or one that dies
+	giveUp     bool     // sweeps give up what is idle
 	env        []string // besides the state
 }
 
-func newRig(t *testing.T, s fakenvml.State) *rig {
-	r := &rig{T: t, run: t.TempDir(), boot: "b00t", driver: wire.Driver{Version: "570.133.20", Load: "1"}, program: helper}
+func newRig(t testing.TB, s fakenvml.State) *rig {
+	r := &rig{TB: t, run: t.TempDir(), boot: "b00t", driver: wire.Driver{Version: "570.133.20", Load: "1"}, program: helper}
 	r.state = filepath.Join(r.run, "state")
 	r.write(s)
 	return r
@@ -79,6 +80,7 @@ func (r *rig) gone(id string) *wire.Owner {
 func (r *rig) request(o *wire.Owner, asks ...wire.MIGAsk) *wire.MIGRequest {
 	r.Helper()
 	q := &wire.MIGRequest{Run: r.run, BootID: r.boot, Driver: r.driver, TimeoutMS: 10_000, Owner: o, Asks: asks, ShareForeign: true}
+	q.GiveUpIdle = r.giveUp && o == nil
 	if o != nil {
 		q.For = o.Container
 	}

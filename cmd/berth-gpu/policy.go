@@ -107,7 +107,7 @@ func (t *transaction) refusal(err error) error {
 			out.Code = wire.CodeHeld
 		}
 	}
-	out.Message = fmt.Sprintf("no slice for %s: %v: %s", asked(t.Asks), err, strings.Join(why, "; "))
+	out.Message = fmt.Sprintf("no slice for %s: %v: %s", t.wanted, err, strings.Join(why, "; "))
 	return out
 }
 

@@ -31,7 +31,7 @@ type pod struct {
 	unsure bool // its last acquire or release died
 }
 
-func newPod(t *testing.T, n int) *pod {
+func newPod(t testing.TB, n int) *pod {
 	p := &pod{cmd: exec.Command("cat")}
 	var err error
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"berth/gpu/ledger"
 	wire "berth/gpu/nvml"
@@ -16,6 +17,9 @@ import (
 // sweep puts right what dead owners and crashes left, on all GPUs of the ledger. What it could not
 // do on one GPU keeps it from no other: it is in the report, record by record.
 func sweep(t *transaction) (any, error) {
+	if t.GiveUpIdle {
+		t.now.At = time.Unix(1<<40, 0)
+	}
 	dirs, err := ledger.GPUs(t.Run)
 	if err != nil {
 		return nil, err

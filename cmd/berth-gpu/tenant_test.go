@@ -26,7 +26,7 @@ func (r *rig) orphan(id string) (o *wire.Owner, container *pod) {
 	if err != nil {
 		r.Fatal(err)
 	}
-	container = newPod(r.T, 0)
+	container = newPod(r.TB, 0)
 	r.Cleanup(func() {
 		container.die()
 		cg, err := cgroup.Load(loc)
@@ -126,7 +126,7 @@ func TestShare(t *testing.T) {
 
 // other is the same owner, asked for by a shim that lives, but another one.
 func (r *rig) other(o *wire.Owner) *wire.Owner {
-	p := newPod(r.T, 0)
+	p := newPod(r.TB, 0)
 	r.Cleanup(p.die)
 	out := *o
 	out.PID, out.StartTime = p.PID, p.StartTime

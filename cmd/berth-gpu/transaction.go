@@ -28,8 +28,11 @@ type transaction struct {
 	// patientNow has a GPU's lock waited for to the end: there is no other GPU to go on with.
 	patientNow bool
 	// kept are locks that the end of the process lets go.
-	kept []*ledger.Locked
-	step func(string) // the ledger's
+	kept   []*ledger.Locked
+	step   func(string) // the ledger's
+	wanted string       // the asks, for people
+	// overIdle has an acquire take places of idle slices: there is no other room.
+	overIdle bool
 }
 
 // actions are the words after mig.
@@ -38,7 +41,7 @@ var actions = map[string]func(*transaction) (any, error){
 }
 
 // transact reads the request and does what the word says.
-func transact(word string, at location, stdin io.Reader) (any, error) {
+func transact(word string, at location, stdin io.Reader, stdout io.Writer) (any, error) {
 	q, err := wire.DecodeMIGRequest(stdin)
 	if err == nil && q.Owner == nil && (word == "acquire" || word == "release") {
 		err = fmt.Errorf("%s without an owner: %w", word, errdefs.ErrInvalidArgument)
@@ -51,10 +54,10 @@ func transact(word string, at location, stdin io.Reader) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(q.TimeoutMS)*time.Millisecond)
 	defer cancel()
-	t := &transaction{MIGRequest: q, ctx: ctx, step: step(),
+	t := &transaction{MIGRequest: q, ctx: ctx, step: step(), wanted: asked(q.Asks),
 		now: ledger.Now{BootID: q.BootID, Driver: q.Driver, Life: lifeBut(q, "")}}
 	if word == "release" {
-		return t.release(at)
+		return t.release(at, stdout)
 	}
 	return t.with(at, actions[word])
 }
@@ -119,8 +122,13 @@ func (t *transaction) unlock(l *ledger.Locked, g *slicedGPU) error {
 	return l.Unlock()
 }
 
-// share is one nth of the time that there is.
+// share is one nth of the time that there is, and no more than is worth waiting for while there is
+// something else to do.
 func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 	deadline, _ := ctx.Deadline()
-	return context.WithTimeout(ctx, time.Until(deadline)/time.Duration(n))
+	own := time.Until(deadline) / time.Duration(n)
+	if n > 1 {
+		own = min(own, mostPatience)
+	}
+	return context.WithTimeout(ctx, own)
 }

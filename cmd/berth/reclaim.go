@@ -27,15 +27,16 @@ func (c *gpuCommand) mig(do func(m gpu.MIG) error) error {
 func (c *gpuCommand) reclaim(args []string) error {
 	f := flag.NewFlagSet("reclaim", flag.ContinueOnError)
 	dry := f.Bool("dry-run", false, "say what would be done, and do nothing")
+	idle := f.Bool("idle", false, "also those that are kept for the next container (mig.keep_idle)")
 	f.BoolVar(&c.json, "json", false, "print JSON")
-	if _, err := c.parse(f, args, "reclaim [--dry-run] [--json]", 0); err != nil {
+	if _, err := c.parse(f, args, "reclaim [--dry-run] [--idle] [--json]", 0); err != nil {
 		return err
 	}
 	return c.mig(func(m gpu.MIG) error {
 		if _, err := gpu.Discover(m.Roots); err != nil { // it says better than NVML that there is no driver
 			return err
 		}
-		report, err := m.Sweep(c.ctx, *dry)
+		report, err := m.Sweep(c.ctx, *dry, *idle)
 		if err != nil {
 			return err
 		}

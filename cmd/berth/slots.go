@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
+	"berth/gpu/ledger"
 	"berth/gpu/nvml"
 )
 
@@ -64,8 +66,13 @@ func whose(in nvml.MIGInstance) string {
 	if in.Owner.Pod != "" {
 		text = "for the pod " + in.Owner.Namespace + "/" + in.Owner.Pod
 	}
-	if in.State != "Ready" {
+	switch {
+	case in.State == "Idle":
+		return "idle, kept until " + in.Until.Local().Format(time.TimeOnly) + "; was " + text
+	case in.State != "Ready":
 		text += ", " + in.State
+	case in.Life != string(ledger.Served):
+		text += ", " + or(in.Life, "which is gone")
 	}
 	return text
 }

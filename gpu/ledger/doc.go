@@ -14,6 +14,7 @@
 //	Ready       the slice is its owner's, as long as a tenant lives
 //	Releasing   a destruction was begun; any part of the instance may be gone
 //	Zombie      it could not be destroyed, since something uses it
+//	Idle        an empty GPU instance, kept for a while for the next owner that wants such a one
 //
 // and a record that is gone is an instance that is gone.
 //
@@ -30,10 +31,10 @@
 // fits a record that another process left behind, and who made it
 //
 //   - between our Intent and our call, or where the call was never made: while it is still empty;
-//   - in the place of ours, after destroying it, in GICreated, Releasing or Zombie: while it is empty;
+//   - in the place of ours, after destroying it, in GICreated, Releasing, Zombie or Idle: while it is empty;
 //   - in CIIntent: also with one compute instance in it.
 //
-// All but Zombie are of a process that died in the middle, and stand until the next transaction of
+// All but Zombie and Idle are of a process that died in the middle, and stand until the next transaction of
 // that GPU. Nobody can be using an empty instance.
 //
 // A record of another boot, or of another loading of the driver, is of an instance that cannot be:

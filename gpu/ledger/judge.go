@@ -4,6 +4,7 @@ package ledger
 
 import (
 	"slices"
+	"time"
 
 	"berth/gpu/nvml"
 )
@@ -12,6 +13,8 @@ import (
 type Now struct {
 	BootID string
 	Driver nvml.Driver
+	// At is when it is; zero is the present.
+	At time.Time
 	// Life says what there is of an owner.
 	Life func(nvml.Owner) Life
 }
@@ -45,6 +48,10 @@ func Judge(r *Record, all []*Record, live []Live, now Now) Verdict {
 		return Verdict{Deed: nvml.Forgotten, GI: -1, Why: "there is no such instance"}
 	case life != Gone:
 		return Verdict{Deed: nvml.Kept, GI: live[i].GI, Why: string(life)}
+	case r.State == Idle && now.at().Before(r.Until):
+		return Verdict{Deed: nvml.Kept, GI: live[i].GI, Why: "it is kept idle until " + r.Until.Format(time.RFC3339)}
+	case r.State == Idle:
+		return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "it was idle for as long as it may"}
 	case r.State == Ready:
 		return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "its owner is gone"}
 	case r.State == Zombie:
@@ -53,6 +60,13 @@ func Judge(r *Record, all []*Record, live []Live, now Now) Verdict {
 		return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "its release was not finished"}
 	}
 	return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "its creation was not finished"}
+}
+
+func (n Now) at() time.Time {
+	if n.At.IsZero() {
+		return time.Now()
+	}
+	return n.At
 }
 
 // Explained says that an instance is of one of the records.
@@ -76,7 +90,7 @@ func (r *Record) is(in Live, all []*Record, now Now) bool {
 		return len(in.MIG) <= 1
 	case r.State == Releasing || r.State == Zombie: // the compute instance goes first
 		return named || empty
-	case r.State == GICreated:
+	case r.State == GICreated || r.State == Idle: // whoever makes a compute instance in it has it then
 		return empty
 	}
 	return named

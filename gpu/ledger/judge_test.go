@@ -4,6 +4,7 @@ package ledger
 
 import (
 	"testing"
+	"time"
 
 	"berth/gpu/nvml"
 )
@@ -32,6 +33,7 @@ func TestJudge(t *testing.T) {
 	at := func(gi int, uuids ...string) []Live {
 		return []Live{{GI: 3, Profile: 14, Place: nvml.Place{Start: 4, Size: 2}, MIG: []string{uuidB}}, {GI: gi, Profile: 19, Place: place, MIG: uuids}}
 	}
+	later := func(r *Record) { r.Until = time.Now().Add(time.Hour) }
 	for _, c := range []struct {
 		name   string
 		record *Record
@@ -62,6 +64,11 @@ func TestJudge(t *testing.T) {
 		{"Zombie", record(Zombie, 7), nil, at(7, uuidA), Served, nvml.Destroyed},
 		{"Zombie, emptied", record(Zombie, 7), nil, at(7), Served, nvml.Destroyed},
 		{"Zombie, and another's is there", record(Zombie, 7), nil, at(7, uuidB), Served, nvml.Forgotten},
+		{"Idle", record(Idle, 7), later, at(7), Gone, nvml.Kept},
+		{"Idle for too long", record(Idle, 7), nil, at(7), Gone, nvml.Destroyed},
+		{"Idle, and another's is in it", record(Idle, 7), later, at(7, uuidB), Gone, nvml.Forgotten},
+		{"Idle, gone", record(Idle, 7), later, nil, Gone, nvml.Forgotten},
+		{"Idle, of another boot", record(Idle, 7), func(r *Record) { r.BootID = "a" }, at(7), Gone, nvml.Forgotten},
 		{"GICreated", record(GICreated, 7), nil, at(7), Served, nvml.Destroyed},
 		{"GICreated, a foreigner's CI", record(GICreated, 7), nil, at(7, uuidA), Served, nvml.Forgotten},
 		{"GICreated, another id", record(GICreated, 7), nil, at(8), Served, nvml.Forgotten},

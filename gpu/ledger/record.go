@@ -26,6 +26,7 @@ const (
 	Ready     State = "Ready"
 	Releasing State = "Releasing"
 	Zombie    State = "Zombie"
+	Idle      State = "Idle"
 )
 
 // next are the transitions; from each state a record may also be removed.
@@ -35,7 +36,8 @@ var next = map[State][]State{
 	GICreated: {CIIntent, Releasing},
 	CIIntent:  {Ready, Releasing},
 	Ready:     {Releasing},
-	Releasing: {Releasing, Zombie},
+	Releasing: {Releasing, Zombie, Idle},
+	Idle:      {GICreated, Releasing},
 	Zombie:    {Releasing, Zombie},
 }
 
@@ -58,6 +60,7 @@ type Record struct {
 	Owner  nvml.Owner `json:"owner"`
 	Began  time.Time  `json:"began"`
 	Wrote  time.Time  `json:"wrote"`           // the state
+	Until  time.Time  `json:"until,omitzero"`  // how long it is kept Idle
 	Error  string     `json:"error,omitempty"` // of the last try to destroy it
 }
 
@@ -95,7 +98,7 @@ func (r *Record) check() error {
 		return fmt.Errorf("state %q", r.State)
 	case !nvml.IsBusID(r.BusID) || r.Place.Size <= 0 || r.Place.Start < 0:
 		return fmt.Errorf("place %+v of GPU %q", r.Place, r.BusID)
-	case r.GI == nil && (r.State == GICreated || r.State == CIIntent || r.State == Ready), r.State == Ready && (r.CI == nil || r.MIG == ""):
+	case r.GI == nil && (r.State == GICreated || r.State == CIIntent || r.State == Ready || r.State == Idle), r.State == Ready && (r.CI == nil || r.MIG == ""):
 		return fmt.Errorf("%s without its instance", r.State)
 	}
 	return r.Owner.Check()

@@ -23,6 +23,10 @@ type MIGRequest struct {
 	GPUs []GPURule `json:"gpus,omitempty"`
 	// ShareForeign lets slices be made beside instances that somebody else made.
 	ShareForeign bool `json:"share_foreign,omitempty"`
+	// KeepIdleMS has release keep what it takes back for so long, for the next owner of the same profile.
+	KeepIdleMS int64 `json:"keep_idle_ms,omitempty"`
+	// GiveUpIdle has sweep destroy also what is kept.
+	GiveUpIdle bool `json:"give_up_idle,omitempty"`
 	// DryRun has sweep say what it would do.
 	DryRun bool `json:"dry_run,omitempty"`
 }
@@ -112,6 +116,7 @@ const (
 	Destroyed Deed = "destroyed" // the instance, and its record
 	Forgotten Deed = "forgotten" // the record: there is no such instance
 	Zombie    Deed = "zombie"    // the instance cannot be destroyed yet; a later sweep tries again
+	Idled     Deed = "idle"      // it is kept for the next owner
 	Kept      Deed = "kept"
 	Unreached Deed = "unreached" // nothing: its GPU does not answer, or was locked
 )
@@ -146,6 +151,7 @@ type MIGInstance struct {
 	State   string    `json:"state,omitempty"` // of the owner's record
 	Life    string    `json:"life,omitempty"`  // what there is of the owner; empty if nothing
 	Since   time.Time `json:"since,omitzero"`
+	Until   time.Time `json:"until,omitzero"` // how long it is kept idle
 }
 
 // MIGFit is how many more of a profile there is room for.

@@ -15,7 +15,8 @@ import (
 
 const (
 	maxAsks    = 64
-	maxTimeout = 10 * 60 * 1000 // milliseconds
+	maxTimeout = 2 * 60 * 60 * 1000 // milliseconds
+	maxIdle    = 60 * 60 * 1000
 	maxReport  = 4096
 	maxSlots   = 64
 )
@@ -62,6 +63,8 @@ func (q *MIGRequest) check() error {
 		return fmt.Errorf("boot %q, driver %+v", q.BootID, q.Driver)
 	case q.TimeoutMS <= 0 || q.TimeoutMS > maxTimeout:
 		return fmt.Errorf("timeout_ms is %d", q.TimeoutMS)
+	case q.KeepIdleMS < 0 || q.KeepIdleMS > maxIdle:
+		return fmt.Errorf("keep_idle_ms is %d", q.KeepIdleMS)
 	case len(q.Asks) > maxAsks || len(q.GPUs) > maxDevices:
 		return fmt.Errorf("%d asks, %d GPUs", len(q.Asks), len(q.GPUs))
 	}

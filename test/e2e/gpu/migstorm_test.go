@@ -93,9 +93,7 @@ func foreign(t *testing.T, m *machine, state string) fakenvml.State {
 		t.Fatal(err)
 	}
 	s.GPUs[last].Instances = []fakenvml.Instance{{ID: in.GI, Profile: 9, Start: 0, Compute: []fakenvml.Compute{{Profile: 2, UUID: migUUID(in)}}}}
-	for _, symbol := range []string{"nvmlDeviceCreateGpuInstanceWithPlacement", "nvmlGpuInstanceDestroy", "nvmlInit_v2"} {
-		s.Rules = append(s.Rules, fakenvml.Rule{Verb: fakenvml.Delay, Symbol: symbol, Value: 20_000, GPU: -1})
-	}
+	s.Rules = fakenvml.Latencies(2)
 	if err := s.Write(state); err != nil {
 		t.Fatal(err)
 	}
