@@ -91,6 +91,9 @@ type MIGPolicy struct {
 	AllowMode []string `toml:"allow_mode"`
 	// Timeout is for how many seconds a container waits for its MIG devices.
 	Timeout int `toml:"timeout"`
+	// KeepIdle is for how many seconds a device is kept for the next container
+	// that asks for the same; 0 keeps none.
+	KeepIdle int `toml:"keep_idle"`
 }
 
 // XidPolicy names what happens on Xids, by number or by class ("app",
@@ -170,6 +173,9 @@ func (c GPU) validate() error {
 	}
 	if c.MIG.Timeout < 1 || c.MIG.Timeout > 600 {
 		return fmt.Errorf("mig.timeout is %d: it must be 1 to 600 seconds", c.MIG.Timeout)
+	}
+	if c.MIG.KeepIdle < 0 || c.MIG.KeepIdle > 3600 {
+		return fmt.Errorf("mig.keep_idle is %d: it must be 0 to 3600 seconds", c.MIG.KeepIdle)
 	}
 	if c.MPS.OnDeath != "kill" && c.MPS.OnDeath != "report" {
 		return fmt.Errorf("mps.on_death is %.64q: it must be kill or report", c.MPS.OnDeath)

@@ -73,6 +73,8 @@ func TestLoadGPURefuses(t *testing.T) {
 		"dev_root = 'dev'":                          `dev_root is "dev"`,
 		"proc_root = './proc'":                      `proc_root is "./proc"`,
 		"sys_root = '../sys'":                       `sys_root is "../sys"`,
+		"mig.keep_idle = -1":                        "mig.keep_idle is -1",
+		"mig.keep_idle = 3601":                      "must be 0 to 3600 seconds",
 		"run_dir = 'run'":                           `run_dir is "run"`,
 		"helper = 'berth-gpu'":                      `helper is "berth-gpu"`,
 		"kmsg = 'kmsg'":                             `kmsg is "kmsg"`,

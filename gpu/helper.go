@@ -66,7 +66,7 @@ func (h Helper) run(ctx context.Context, args []string, stdin *os.File) ([]byte,
 	})
 	closeWrite.close()
 	if err != nil {
-		return nil, fmt.Errorf("%w: install berth-gpu beside the shim, or name it by helper in the configuration: %w", err, errdefs.ErrFailedPrecondition)
+		return nil, notInstalled(err)
 	}
 	stop := context.AfterFunc(ctx, func() {
 		_ = p.Signal(unix.SIGKILL)
@@ -86,17 +86,25 @@ func (h Helper) run(ctx context.Context, args []string, stdin *os.File) ([]byte,
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("berth-gpu gave no answer, and is waited for no longer; the driver may hang, see the kernel's log: %w", ctx.Err())
 	}
-	switch exit := p.Exit(); {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case exit.Status == 0:
-		return out, nil
-	default:
-		if said := nvml.DecodeError(text); said != nil {
-			return nil, said
-		}
-		return nil, fmt.Errorf("berth-gpu ended with status %d: %.200q", exit.Status, strings.TrimSpace(string(text)))
 	}
+	return result(p.Exit(), out, text)
+}
+
+func notInstalled(err error) error {
+	return fmt.Errorf("%w: install berth-gpu beside the shim, or name it by helper in the configuration: %w", err, errdefs.ErrFailedPrecondition)
+}
+
+// result is what the helper said, or the error that it ended with.
+func result(exit process.Exit, out, text []byte) ([]byte, error) {
+	if exit.Status == 0 {
+		return out, nil
+	}
+	if said := nvml.DecodeError(text); said != nil {
+		return nil, said
+	}
+	return nil, fmt.Errorf("berth-gpu ended with status %d: %.200q", exit.Status, strings.TrimSpace(string(text)))
 }
 
 // writeEnds are the descriptors that the child gets as 1 and 2.

@@ -9,18 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"berth/gpu/nvml"
 )
-
-// giveBackTimeout bounds the release after an acquire without answer. It has
-// a time of its own, since the caller's may be over.
-const giveBackTimeout = 10 * time.Second
 
 // MIGRequest begins a request: which ledger, and by which boot and loading of
 // the driver its records are judged. timeout bounds the helper's waiting.
@@ -38,49 +31,46 @@ func (r Roots) MIGRequest(timeout time.Duration) (nvml.MIGRequest, error) {
 }
 
 // AcquireMIG makes slices for an owner, or nothing. After an error there may
-// be some all the same, if the helper was killed: they are given back here,
-// and failing that by the next sweep after the owner's end.
+// be some all the same, if the helper was killed: ReleaseMIG takes them back.
 func (h Helper) AcquireMIG(ctx context.Context, q nvml.MIGRequest) ([]nvml.Slice, error) {
 	out, err := h.mig(ctx, "acquire", q)
-	var a *nvml.MIGAcquired
-	if err == nil {
-		want := 0
-		for _, ask := range q.Asks {
-			want += ask.Count
-		}
-		a, err = nvml.DecodeMIGAcquired(out, want)
-	}
 	if err != nil {
-		if !madeNothing(err) {
-			q.Asks, q.TimeoutMS = nil, giveBackTimeout.Milliseconds()
-			_, undo := h.ReleaseMIG(context.WithoutCancel(ctx), q)
-			err = errors.Join(err, undo)
-		}
 		return nil, fmt.Errorf("make MIG slices: %w", err)
+	}
+	want := 0
+	for _, ask := range q.Asks {
+		want += ask.Count
+	}
+	a, err := nvml.DecodeMIGAcquired(out, want)
+	if err != nil {
+		return nil, err
 	}
 	return a.Slices, nil
 }
 
-// madeNothing says that the helper itself told that it refused.
-func madeNothing(err error) bool {
-	var said *nvml.Error
-	return errors.As(err, &said) && slices.Contains([]string{nvml.CodeBadRequest, nvml.CodeMIGOff, nvml.CodeHeld, "ERROR_INSUFFICIENT_RESOURCES"}, said.Code)
-}
-
-// ReleaseMIG takes back all that an owner has. What is in use when the time is
-// over is told as a Zombie, which is no error: a sweep destroys it later.
+// ReleaseMIG has all taken back that a group has, once it has no tenant. The
+// helper sees to it until the request's time is over, with or without this
+// process, which waits until ctx is done; then the error is errGoesOn. What is
+// in use when the time is over is told as a Zombie, which is no error: a sweep
+// destroys it later.
 func (h Helper) ReleaseMIG(ctx context.Context, q nvml.MIGRequest) ([]nvml.MIGAction, error) {
-	return h.report(ctx, "release", q)
+	stdin, err := written(q)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = stdin.Close() }()
+	out, err := h.detached(ctx, append([]string{"mig", "release"}, h.where()...), stdin)
+	return reported("release", out, err)
 }
 
 // SweepMIG puts right what dead owners and crashes left, or says what it would
 // do if the request is for that.
 func (h Helper) SweepMIG(ctx context.Context, q nvml.MIGRequest) ([]nvml.MIGAction, error) {
-	return h.report(ctx, "sweep", q)
+	out, err := h.mig(ctx, "sweep", q)
+	return reported("sweep", out, err)
 }
 
-func (h Helper) report(ctx context.Context, word string, q nvml.MIGRequest) ([]nvml.MIGAction, error) {
-	out, err := h.mig(ctx, word, q)
+func reported(word string, out []byte, err error) ([]nvml.MIGAction, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s MIG slices: %w", word, err)
 	}
@@ -100,23 +90,32 @@ func (h Helper) ListMIG(ctx context.Context, q nvml.MIGRequest) (*nvml.MIGList, 
 	return nvml.DecodeMIGList(out)
 }
 
-// mig runs one transaction. The request is a file in memory, so that nobody
-// waits for a reader; the helper is killed some time after its own deadline.
+// mig runs one transaction. The helper is killed some time after its own
+// deadline.
 func (h Helper) mig(ctx context.Context, word string, q nvml.MIGRequest) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(q.TimeoutMS)*time.Millisecond+helperTimeout)
 	defer cancel()
-	fd, err := unix.MemfdCreate("berth-gpu", unix.MFD_CLOEXEC)
+	stdin, err := written(q)
 	if err != nil {
-		return nil, fmt.Errorf("make a file for the request: %w", err)
+		return nil, err
 	}
-	stdin := os.NewFile(uintptr(fd), "request")
 	defer func() { _ = stdin.Close() }()
-	err = json.NewEncoder(stdin).Encode(q)
+	return h.run(ctx, append([]string{"mig", word}, h.where()...), stdin)
+}
+
+// written is a request as the helper reads it: a file in memory, so that nobody
+// waits for a reader.
+func written(q nvml.MIGRequest) (*os.File, error) {
+	f, err := memory("request")
+	if err != nil {
+		return nil, err
+	}
+	err = json.NewEncoder(f).Encode(q)
 	if err == nil {
-		_, err = stdin.Seek(0, io.SeekStart)
+		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("write the request: %w", err)
+		return nil, errors.Join(fmt.Errorf("write the request: %w", err), f.Close())
 	}
-	return h.run(ctx, append([]string{"mig", word}, h.where()...), stdin)
+	return f, nil
 }

@@ -44,7 +44,7 @@ func migHelper(t *testing.T, s fakenvml.State) (Helper, nvml.MIGRequest, string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	q.Owner = &nvml.Owner{Namespace: "ns", Container: "a", PID: os.Getpid(), StartTime: 1} // dead, for the ledger
+	q.Owner = &nvml.Owner{Namespace: "ns", Container: "a", Group: "g", PID: os.Getpid(), StartTime: 1} // dead, for the ledger
 	return Helper{Path: path, DriverRoot: dir, Supervisor: sup}, q, state
 }
 
@@ -82,6 +82,9 @@ func TestMIGThroughTheHelper(t *testing.T) {
 	q.Asks = []nvml.MIGAsk{{Profile: "1g.18gb", Count: 2}}
 	if _, err := h.AcquireMIG(t.Context(), q); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the error is %v", err)
+	}
+	if did, err := h.ReleaseMIG(t.Context(), q); err != nil || len(did) != 1 {
+		t.Errorf("%+v, %v", did, err)
 	}
 	after, err := fakenvml.Read(state)
 	if err != nil || len(after.GPUs[0].Instances) != 0 {

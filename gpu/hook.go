@@ -40,8 +40,8 @@ type Hook struct {
 	MPS         *mps.Host
 	KillWithMPS bool
 
-	sharing sync.Mutex // held while slices that a pod shares are made, or given back
 	mu      sync.Mutex
+	sharing chan struct{}     // see share
 	holders map[string]*Claim // of this shim's containers
 	first   chan struct{}     // closed with the first holder
 	daemons []daemon          // of MPS, that nobody watches yet

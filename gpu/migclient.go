@@ -4,6 +4,7 @@ package gpu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"berth/configs"
+	"berth/gpu/ledger"
 	"berth/gpu/mig"
 	"berth/gpu/nvml"
 	"berth/process"
@@ -33,7 +35,7 @@ var _ Slicer = MIG{}
 const grace = 2 * time.Second
 
 // Acquire implements Slicer. The owner of the slices is this process.
-func (m MIG) Acquire(ctx context.Context, owner SliceOwner, asks []mig.Ask, usable []Device) ([]Slice, error) {
+func (m MIG) Acquire(ctx context.Context, owner SliceOwner, container string, asks []mig.Ask, usable []Device) ([]Slice, error) {
 	q, err := m.request(time.Duration(m.Policy.Timeout) * time.Second)
 	if err != nil {
 		return nil, err
@@ -41,6 +43,7 @@ func (m MIG) Acquire(ctx context.Context, owner SliceOwner, asks []mig.Ask, usab
 	if q.Owner, err = wireOwner(owner); err != nil {
 		return nil, err
 	}
+	q.For, q.Share = container, owner.Pod
 	for _, a := range asks {
 		q.Asks = append(q.Asks, nvml.MIGAsk{Profile: a.Profile, Memory: a.Memory, Count: a.Count})
 	}
@@ -63,27 +66,51 @@ func (m MIG) Acquire(ctx context.Context, owner SliceOwner, asks []mig.Ask, usab
 	return list, nil
 }
 
+// How long a release takes. The helper sees to it for releaseTime: to destroy an
+// instance takes about 1 s, there may be seven, other transactions may hold the
+// lock, and who uses one may need a moment to end. A deletion waits for as much
+// of that as lets the next container find room at once, if all is well; and not
+// beyond its deadline, which containerd sets to 5 s for `shim delete`.
+const (
+	releaseTime     = time.Minute
+	releasePatience = time.Second
+	releaseMargin   = time.Second
+)
+
 // Release implements Slicer.
 func (m MIG) Release(ctx context.Context, owner SliceOwner) error {
-	q, err := m.request(releaseTimeout)
+	if none, err := ledger.Without(m.Roots.Run, owner.Group); err != nil || none {
+		return err
+	}
+	keep := time.Duration(m.Policy.KeepIdle) * time.Second
+	q, err := m.request(releaseTime + keep)
 	if err != nil {
 		return err
 	}
 	if q.Owner, err = wireOwner(owner); err != nil {
 		return err
 	}
-	_, err = m.Helper.ReleaseMIG(ctx, within(ctx, q))
+	q.KeepIdleMS = keep.Milliseconds()
+	patience := releasePatience
+	if end, ok := ctx.Deadline(); ok {
+		patience = min(patience, time.Until(end)-releaseMargin)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if _, err = m.Helper.ReleaseMIG(ctx, q); errors.Is(err, errGoesOn) {
+		return nil
+	}
 	return err
 }
 
-// Sweep takes back what owners that are gone have left, or says with dry what
-// it would take back.
-func (m MIG) Sweep(ctx context.Context, dry bool) ([]nvml.MIGAction, error) {
+// Sweep takes back what owners that are gone have left, and with idle what is
+// kept for the next; or says with dry what it would take back.
+func (m MIG) Sweep(ctx context.Context, dry, idle bool) ([]nvml.MIGAction, error) {
 	q, err := m.request(time.Duration(m.Policy.Timeout) * time.Second)
 	if err != nil {
 		return nil, err
 	}
-	q.DryRun = dry
+	q.DryRun, q.GiveUpIdle = dry, idle
 	return m.Helper.SweepMIG(ctx, q)
 }
 
@@ -111,15 +138,14 @@ func within(ctx context.Context, q nvml.MIGRequest) nvml.MIGRequest {
 	return q
 }
 
-// wireOwner is an owner as the ledger has it. An id of containerd's has no
-// colon: no container is called like a pod.
+// wireOwner is an owner as the ledger has it.
 func wireOwner(o SliceOwner) (*nvml.Owner, error) {
 	started, err := process.StartTime(os.Getpid())
 	if err != nil {
 		return nil, fmt.Errorf("look when this process started: %w", err)
 	}
-	out := &nvml.Owner{Namespace: o.Namespace, Container: o.ID, PID: os.Getpid(), StartTime: started}
-	if o.Pod {
+	out := &nvml.Owner{Namespace: o.Namespace, Container: o.ID, Group: o.Group, PID: os.Getpid(), StartTime: started}
+	if o.Pod { // no container is called like that: an id of containerd's has no colon
 		out.Container, out.Pod = "pod:"+o.ID, o.ID
 	}
 	return out, nil

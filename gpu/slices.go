@@ -4,9 +4,9 @@ package gpu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
@@ -32,12 +32,12 @@ type HeldSlices struct {
 
 // Slicer makes MIG devices and takes them back. Both calls are safe to repeat.
 type Slicer interface {
-	// Acquire makes what is asked for, all of it or nothing, on GPUs that are
-	// usable. What the owner has from an Acquire whose answer was lost is given
-	// back first.
-	Acquire(ctx context.Context, owner SliceOwner, asks []mig.Ask, usable []Device) ([]Slice, error)
-	// Release takes back all that an owner has. What is still in use is left
-	// for later, and is no error.
+	// Acquire makes what a container asks for, all of it or nothing, on GPUs
+	// that are usable; or gives it what other containers of its group use.
+	// After an error there may be slices all the same: Release them.
+	Acquire(ctx context.Context, owner SliceOwner, container string, asks []mig.Ask, usable []Device) ([]Slice, error)
+	// Release has the slices of a group taken back that has no tenant any more.
+	// It waits for that, but not for long: it goes on without this process.
 	Release(ctx context.Context, owner SliceOwner) error
 }
 
@@ -47,6 +47,9 @@ type SliceOwner struct {
 	Namespace string `json:"namespace"` // containerd's
 	ID        string `json:"id"`        // the container's, or the sandbox's
 	Pod       bool   `json:"pod,omitempty"`
+	// Group tells the slices of one acquire from all others, also of another
+	// container of the same name.
+	Group string `json:"group"`
 }
 
 func (o SliceOwner) String() string {
@@ -55,10 +58,6 @@ func (o SliceOwner) String() string {
 	}
 	return o.Namespace + "/" + o.ID
 }
-
-// releaseTimeout bounds what the deletion of a container waits for its slices.
-// To destroy an instance takes some 1 s; containerd gives `shim delete` 5 s.
-const releaseTimeout = 4 * time.Second
 
 // granter gives a request the devices that are made for it.
 type granter func(ctx context.Context, inv *Inventory, r *SliceRequest) ([]Selected, error)
@@ -76,7 +75,8 @@ func sliceOwner(namespace, id string, r *SliceRequest, spec *specs.Spec) SliceOw
 
 // grant makes the slices of one container. The claim that says so is on disk
 // before the first of them is made, so that whoever deletes the container gives
-// them back, in whatever process.
+// them back, in whatever process; and so is the tenant, by which berth-gpu
+// tells whether the container lives, in whatever state the shim is.
 func (h *Hook) grant(claim *Claim, spec *specs.Spec) granter {
 	return func(ctx context.Context, inv *Inventory, r *SliceRequest) ([]Selected, error) {
 		if h.Slices == nil {
@@ -84,41 +84,30 @@ func (h *Hook) grant(claim *Claim, spec *specs.Spec) granter {
 		}
 		owner := sliceOwner(h.Namespace, claim.ID, r, spec)
 		if owner.Pod {
-			h.sharing.Lock()
-			defer h.sharing.Unlock()
+			leave, err := h.share(ctx)
+			if err != nil {
+				return nil, err
+			}
+			defer leave()
 		}
-		made, err := h.shared(owner)
-		if err != nil {
+		if err := h.moveIn(&owner, claim.ID, spec); err != nil {
 			return nil, err
 		}
-		claim.Slices = &HeldSlices{Owner: owner, Made: made}
+		claim.Slices = &HeldSlices{Owner: owner}
+		err := h.Roots.writeClaim(claim)
+		if err != nil {
+			claim.Slices = nil
+			_, undo := h.moveOut(owner, claim.ID)
+			return nil, errors.Join(err, undo)
+		}
+		if claim.Slices.Made, err = h.Slices.Acquire(ctx, owner, claim.ID, r.Asks, h.healthy(inv)); err != nil {
+			return nil, err
+		}
 		if err := h.Roots.writeClaim(claim); err != nil {
 			return nil, err
 		}
-		if made == nil {
-			if claim.Slices.Made, err = h.Slices.Acquire(ctx, owner, r.Asks, h.healthy(inv)); err != nil {
-				return nil, err
-			}
-			if err := h.Roots.writeClaim(claim); err != nil {
-				return nil, err
-			}
-		}
 		return selectSlices(inv, claim.Slices.Made)
 	}
-}
-
-// shared are the slices that another container of the pod has already.
-func (h *Hook) shared(owner SliceOwner) ([]Slice, error) {
-	if !owner.Pod {
-		return nil, nil
-	}
-	claims, err := h.Roots.Claims()
-	for _, c := range claims {
-		if c.Slices != nil && c.Slices.Owner == owner && c.Slices.Made != nil {
-			return c.Slices.Made, nil
-		}
-	}
-	return nil, err
 }
 
 // healthy are the GPUs that may be given to new containers.
@@ -144,29 +133,38 @@ func selectSlices(inv *Inventory, made []Slice) ([]Selected, error) {
 	return out, nil
 }
 
+// share is a gate: the containers of a pod find out one after another whether
+// there is something to share. Deletions do not pass it.
+func (h *Hook) share(ctx context.Context) (leave func(), err error) {
+	h.mu.Lock()
+	if h.sharing == nil {
+		h.sharing = make(chan struct{}, 1)
+	}
+	gate := h.sharing
+	h.mu.Unlock()
+	select {
+	case gate <- struct{}{}:
+		return func() { <-gate }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the slices that another container of the pod makes: %w", ctx.Err())
+	}
+}
+
 // ungrant takes back what a container has, unless others of its pod share it.
-// That this fails keeps no container from being deleted: the next one that
-// wants a slice of the GPU sweeps up.
+// That the container is no tenant any more is the release, and takes neither a
+// lock nor room on disk. That nothing comes of carrying it out keeps no
+// container from being deleted: whoever next wants a slice of the GPU sweeps up.
 func (h *Hook) ungrant(ctx context.Context, id string) {
 	claim, err := h.Roots.Claim(h.Namespace, id)
-	if err != nil || claim.Slices == nil {
-		return // it never had any
+	if err == nil && claim.Slices != nil {
+		h.release(ctx, claim.Slices.Owner, id)
 	}
-	owner := claim.Slices.Owner
-	if owner.Pod {
-		h.sharing.Lock()
-		defer h.sharing.Unlock()
-	}
-	claims, err := h.Roots.Claims()
-	if err == nil && slices.ContainsFunc(claims, func(c Claim) bool {
-		return c.Slices != nil && c.Slices.Owner == owner && (c.Namespace != h.Namespace || c.ID != id)
-	}) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
-	defer cancel()
-	if err == nil && h.Slices != nil {
-		err = h.Slices.Release(ctx, owner)
+}
+
+func (h *Hook) release(ctx context.Context, owner SliceOwner, id string) {
+	last, err := h.moveOut(owner, id)
+	if last && h.Slices != nil {
+		err = errors.Join(err, h.Slices.Release(ctx, owner))
 	}
 	if err != nil {
 		log.L.WithError(err).WithField("owner", owner.String()).Warn("MIG slices are not taken back yet; `berth gpu reclaim` does")

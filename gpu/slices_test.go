@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"berth/gpu/ledger"
 	"berth/gpu/mig"
 	"berth/test/fakedriver"
 )
@@ -23,28 +25,36 @@ type slicer struct {
 	check func()             // called while a slice is made
 	made  map[SliceOwner]int // how often
 	given map[SliceOwner]int
+	has   map[string][]Slice // by group
 }
 
 func newSlicer(d *fakedriver.Driver) *slicer {
-	return &slicer{d: d, made: map[SliceOwner]int{}, given: map[SliceOwner]int{}}
+	return &slicer{d: d, made: map[SliceOwner]int{}, given: map[SliceOwner]int{}, has: map[string][]Slice{}}
 }
 
-func (s *slicer) Acquire(_ context.Context, owner SliceOwner, asks []mig.Ask, usable []Device) ([]Slice, error) {
+func (s *slicer) Acquire(_ context.Context, owner SliceOwner, _ string, asks []mig.Ask, usable []Device) ([]Slice, error) {
 	if s.check != nil {
 		s.check()
 	}
 	if s.fails != nil {
 		return nil, s.fails
 	}
+	group := owner.Group
+	if has := s.has[group]; has != nil {
+		return has, nil
+	}
+	owner.Group = ""
 	s.made[owner]++
 	gi := 7 + len(s.made)
 	if err := s.d.AddInstance(0, fakedriver.Instance{GI: gi}); err != nil {
 		return nil, err
 	}
-	return []Slice{{BusID: usable[0].BusID, GI: gi, UUID: fmt.Sprintf("MIG-%08d-2222-3333-4444-555555555555", gi), Profile: asks[0].Profile}}, nil
+	s.has[group] = []Slice{{BusID: usable[0].BusID, GI: gi, UUID: fmt.Sprintf("MIG-%08d-2222-3333-4444-555555555555", gi), Profile: asks[0].Profile}}
+	return s.has[group], nil
 }
 
 func (s *slicer) Release(_ context.Context, owner SliceOwner) error {
+	owner.Group = ""
 	s.given[owner]++
 	return s.fails
 }
@@ -65,8 +75,12 @@ func TestSliceLife(t *testing.T) {
 	s := newSlicer(d)
 	h := &Hook{Planner: Planner{Roots: r}, Namespace: "ns", Slices: s}
 	s.check = func() {
-		if c, err := r.Claim("ns", "c"); err != nil || c.Slices == nil || c.Slices.Owner != (SliceOwner{Namespace: "ns", ID: "c"}) {
+		if c, err := r.Claim("ns", "c"); err != nil || c.Slices == nil || c.Slices.Owner != (SliceOwner{Namespace: "ns", ID: "c", Group: c.Slices.Owner.Group}) {
 			t.Errorf("while the slice is made its claim is %+v, %v", c, err)
+		}
+		all, err := ledger.Tenants(r.Run)
+		if err != nil || len(all) != 1 || all[0].Container != "c" || all[0].PID != os.Getpid() || len(all[0].Cgroups) != 2 {
+			t.Errorf("while the slice is made the tenants are %+v, %v", all, err)
 		}
 	}
 	dir := bundle(t, slicing("1g.18gb"))
@@ -88,6 +102,9 @@ func TestSliceLife(t *testing.T) {
 		if err := fresh.Delete(t.Context(), "c"); err != nil {
 			t.Error(err)
 		}
+	}
+	if all, err := ledger.Tenants(r.Run); err != nil || len(all) != 0 {
+		t.Errorf("the tenants left are %+v, %v", all, err)
 	}
 	if owner := (SliceOwner{Namespace: "ns", ID: "c"}); s.given[owner] != 1 || s.made[owner] != 1 {
 		t.Errorf("made %v, given back %v", s.made, s.given)

@@ -31,6 +31,8 @@ type DeviceStatus struct {
 	Instances []InstanceStatus `json:"instances,omitempty"`
 	// Bar is why no new container gets the GPU, if so.
 	Bar *Bar `json:"bar,omitempty"`
+	// Error is what NVML answers instead of what it is asked; nil if it answers, or could not be asked.
+	Error *nvml.Error `json:"error,omitempty"`
 }
 
 // InstanceStatus is one MIG device.
@@ -63,8 +65,8 @@ func (p *Planner) Status(ctx context.Context) (*Status, error) {
 		s.Warnings = append(s.Warnings, err.Error())
 	}
 	claims, err := p.Roots.Claims()
-	if err != nil {
-		return nil, err
+	if err != nil { // without root
+		s.Warnings = append(s.Warnings, err.Error())
 	}
 	s.MPS = p.Roots.mpsStatus()
 	for _, d := range inv.Devices {
@@ -77,6 +79,7 @@ func (p *Planner) status(d Device, list *nvml.List, claims []Claim) DeviceStatus
 	out := DeviceStatus{Device: d}
 	out.MIG = nil // the same as Instances, with less
 	out.Bar, _ = Barred(p.Roots, d.BusID)
+	out.Error = faultOf(list, d)
 	for _, in := range d.MIG {
 		out.Instances = append(out.Instances, InstanceStatus{Instance: in, Profile: profile(list, d.BusID, in)})
 	}
@@ -108,4 +111,21 @@ func profile(list *nvml.List, busID string, in Instance) string {
 		}
 	}
 	return ""
+}
+
+// faultOf is why NVML does not answer for a GPU. One that is lost does not even tell which one it is.
+func faultOf(list *nvml.List, d Device) *nvml.Error {
+	if d.Excluded || len(list.Devices) == 0 {
+		return nil
+	}
+	missing := &nvml.Error{Code: "ERROR_GPU_NOT_FOUND", Message: "NVML does not list it"}
+	for _, known := range list.Devices {
+		switch {
+		case known.BusID == d.BusID:
+			return known.Error
+		case known.BusID == "" && known.Error != nil:
+			missing = known.Error
+		}
+	}
+	return missing
 }

@@ -25,61 +25,143 @@ const undoTimeout = 5 * time.Second
 // errTaken says that somebody else was faster.
 var errTaken = errors.New("the place was taken meanwhile")
 
-// acquire makes all that the owner asks for, or nothing. What the owner has from before is of an
-// acquire whose answer was lost, and is given back first.
+// errNone says that there is no GPU to choose from.
+var errNone = fmt.Errorf("no GPU can be used: %w", errdefs.ErrFailedPrecondition)
+
+// acquire makes all that the owner asks for, or nothing. What the owner has already it is given, if
+// others share it; else it is of an acquire whose answer was lost, and is given back first.
 func acquire(t *transaction) (any, error) {
-	if _, err := t.giveBack(t.ctx, t.isOwners); err != nil {
+	if _, err := t.giveBack(t.ctx, t.others(), t.isOwners); err != nil {
 		return nil, err
 	}
+	if t.Share {
+		if has, err := t.join(); err != nil || has != nil {
+			return wire.MIGAcquired{Slices: has}, err
+		}
+	}
+	if failed := t.survey(); failed != nil {
+		return nil, failed
+	}
+	all := t.Asks
+	taken := t.takeOver()
+	var made []wire.Slice
+	var err error
+	if slices.Contains(taken, nil) {
+		made, err = t.make()
+	}
+	if err == nil {
+		return wire.MIGAcquired{Slices: merge(taken, made)}, nil
+	}
+	some := merge(taken, nil)
+	if undo := t.undo(some); undo != nil || len(some) == 0 || !errdefs.IsResourceExhausted(err) {
+		return nil, errors.Join(undo, err)
+	}
+	// What was idle may be in the way of the rest.
+	t.Asks = all
+	if made, err = t.make(); err != nil {
+		return nil, err
+	}
+	return wire.MIGAcquired{Slices: made}, nil
+}
+
+// merge puts what was made into the places where nothing was taken over.
+func merge(taken []*wire.Slice, made []wire.Slice) (out []wire.Slice) {
+	for _, s := range taken {
+		if s == nil && len(made) > 0 {
+			s, made = &made[0], made[1:]
+		}
+		if s != nil {
+			out = append(out, *s)
+		}
+	}
+	return out
+}
+
+// make makes what is asked for, all of it or nothing.
+func (t *transaction) make() ([]wire.Slice, error) {
 	swept := false
-	// Each time somebody took a place, there is one less to try.
-	for range 8 + 2*len(t.gpus) {
+	for {
 		choices, err := t.choose()
-		if errdefs.IsResourceExhausted(err) && !swept {
+		switch {
+		case err == nil:
+		case errdefs.IsResourceExhausted(err) && !swept:
 			swept = true
 			t.sweepAside()
 			continue
-		}
-		if err != nil {
-			if !t.turnOn() {
-				return nil, t.refusal(err)
-			}
+		case errdefs.IsResourceExhausted(err) && !t.overIdle:
+			t.overIdle = true
 			continue
+		case t.turnOn(), t.waitForBusy():
+			continue
+		default:
+			return nil, t.refusal(err)
 		}
 		made, err := t.makeAll(choices)
 		if err == nil {
-			return wire.MIGAcquired{Slices: made}, nil
+			return made, nil
 		}
-		if err := errors.Join(err, t.undo(made)); !errors.Is(err, errTaken) {
-			return nil, err
+		if undo := t.undo(made); undo != nil {
+			return nil, errors.Join(undo, err)
+		}
+		if t.ctx.Err() != nil {
+			return nil, t.refusal(fmt.Errorf("the time is over: %w: %w", err, errdefs.ErrResourceExhausted))
 		}
 	}
-	return nil, t.refusal(fmt.Errorf("others took each place that was chosen: %w", errdefs.ErrResourceExhausted))
+}
+
+// passOver has the transaction go on without a GPU that it could not use, whatever it was: others may
+// do. A place that somebody took is no reason: the GPU may have another.
+func (t *transaction) passOver(g *slicedGPU, err error) {
+	failed := failure(err)
+	switch {
+	case errors.Is(err, errTaken):
+	case failed.Code == wire.CodeLocked && !t.patientNow:
+		g.busy = true
+	default:
+		g.failed = failed
+	}
+}
+
+// waitForBusy has the GPUs count again whose locks others had, and waited for as long as there is time.
+// It says whether there are any.
+func (t *transaction) waitForBusy() (any bool) {
+	t.patientNow = true
+	for _, g := range t.gpus {
+		any, g.busy = any || g.busy, false
+	}
+	return any
 }
 
 func (t *transaction) isOwners(r *ledger.Record) bool {
-	return r.Owner.Namespace == t.Owner.Namespace && r.Owner.Container == t.Owner.Container
+	return r.Owner.Group == t.Owner.Group
 }
 
 // choose finds places on the GPUs as they are now, without locks.
 func (t *transaction) choose() ([]mig.Choice, error) {
 	var gpus []mig.GPU
 	for _, g := range t.gpus {
-		if !g.on {
+		if g.failed != nil || g.busy {
 			continue
 		}
-		if failed := g.read(); failed != nil {
-			t.broken = append(t.broken, failed)
+		if g.failed = g.read(); g.failed != nil || !g.on {
 			continue
 		}
 		if why, err := t.leftAlone(g); err != nil {
 			return nil, err
-		} else if why == "" {
-			gpus = append(gpus, g.GPU)
+		} else if why != "" {
+			continue
 		}
+		shown := g.GPU
+		if t.overIdle {
+			var err error
+			if shown, err = t.withoutIdle(g); err != nil {
+				return nil, err
+			}
+		}
+		gpus = append(gpus, shown)
 	}
 	if len(gpus) == 0 {
-		return nil, fmt.Errorf("no GPU may be used: %w", errdefs.ErrFailedPrecondition)
+		return nil, errNone
 	}
 	return mig.Choose(gpus, t.asks())
 }
@@ -106,9 +188,11 @@ func (t *transaction) makeAll(choices []mig.Choice) (made []wire.Slice, err erro
 				indices = append(indices, j)
 			}
 		}
-		some, err := t.makeOn(t.gpu(c.BusID), choices, indices)
+		g := t.gpu(c.BusID)
+		some, err := t.makeOn(g, choices, indices)
 		done = append(done, some...)
 		if err != nil {
+			t.passOver(g, err)
 			return done, err
 		}
 		for n, j := range indices {
@@ -120,11 +204,16 @@ func (t *transaction) makeAll(choices []mig.Choice) (made []wire.Slice, err erro
 
 // makeOn makes the choices of one GPU under its lock, where they still fit.
 func (t *transaction) makeOn(g *slicedGPU, choices []mig.Choice, indices []int) (made []wire.Slice, retErr error) {
-	l, err := t.lock(t.ctx, g)
+	ctx, cancel := t.ctx, context.CancelFunc(func() {})
+	if !t.patientNow {
+		ctx, cancel = share(t.ctx, patienceShare)
+	}
+	defer cancel()
+	l, err := t.lock(ctx, g)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { retErr = errors.Join(retErr, l.Unlock()) }()
+	defer func() { retErr = errors.Join(retErr, t.unlock(l, g)) }()
 	if _, err := t.reconcile(l, g, t.now, func(*ledger.Record) bool { return true }); err != nil {
 		return nil, err
 	}
@@ -139,8 +228,14 @@ func (t *transaction) makeOn(g *slicedGPU, choices []mig.Choice, indices []int) 
 		asks[n] = mig.Ask{Profile: choices[j].Profile.Name, Count: 1}
 	}
 	again, err := mig.Choose([]mig.GPU{g.GPU}, asks)
-	if err != nil {
+	if t.overIdle && errdefs.IsResourceExhausted(err) {
+		again, err = t.makeRoom(l, g, asks)
+	}
+	if errdefs.IsResourceExhausted(err) {
 		return nil, errTaken
+	}
+	if err != nil {
+		return nil, err
 	}
 	for _, c := range again {
 		s, err := t.makeOne(l, g, c)
@@ -171,7 +266,7 @@ func (t *transaction) makeOne(l *ledger.Locked, g *slicedGPU, c mig.Choice) (*wi
 		if err := l.Remove(r.ID); err != nil {
 			return nil, errors.Join(failed, err)
 		}
-		if failed.Code == "ERROR_INSUFFICIENT_RESOURCES" {
+		if failed.Code == "ERROR_INSUFFICIENT_RESOURCES" && g.taken(c) {
 			return nil, errTaken
 		}
 		return nil, failed
@@ -186,6 +281,12 @@ func (t *transaction) makeOne(l *ledger.Locked, g *slicedGPU, c mig.Choice) (*wi
 	return s, nil
 }
 
+// taken says that somebody has the place. Else what the driver lacks is something else, and will be
+// lacking when it is asked again.
+func (g *slicedGPU) taken(c mig.Choice) bool {
+	return g.read() == nil && !slices.Contains(g.Fits(c.Profile), c.Placement)
+}
+
 func (t *transaction) finish(l *ledger.Locked, g *slicedGPU, r *ledger.Record, c mig.Choice, in instance) (*wire.Slice, error) {
 	in, failed := g.describe(in.handle)
 	if failed != nil {
@@ -198,7 +299,19 @@ func (t *transaction) finish(l *ledger.Locked, g *slicedGPU, r *ledger.Record, c
 	if err := l.Write(r, ledger.GICreated); err != nil {
 		return nil, err
 	}
-	ci, failed := g.createCompute(in, c.Profile)
+	return t.fill(l, g, r, c.Profile, in)
+}
+
+// fill makes the compute instance of a record that is GICreated.
+func (t *transaction) fill(l *ledger.Locked, g *slicedGPU, r *ledger.Record, p mig.Profile, in instance) (*wire.Slice, error) {
+	whole, failed := g.wholeCompute(in, p)
+	if failed != nil {
+		return nil, failed
+	}
+	if err := l.Write(r, ledger.CIIntent); err != nil {
+		return nil, err
+	}
+	ci, failed := g.createCompute(in, whole)
 	if failed != nil {
 		return nil, failed
 	}
@@ -206,8 +319,8 @@ func (t *transaction) finish(l *ledger.Locked, g *slicedGPU, r *ledger.Record, c
 	if err := l.Write(r, ledger.Ready); err != nil {
 		return nil, err
 	}
-	return &wire.Slice{ID: r.ID, GPU: g.UUID, BusID: g.BusID, Index: g.Index, Minor: g.minor, UUID: ci.uuid,
-		GI: in.GI, CI: ci.id, Profile: c.Profile.Name, Place: r.Place}, nil
+	s := g.slice(r)
+	return &s, nil
 }
 
 // refused says that the driver did nothing. After any other error something may be there.
@@ -224,7 +337,7 @@ func (t *transaction) undoOne(l *ledger.Locked, g *slicedGPU, r *ledger.Record) 
 
 // nobody has every owner gone.
 func nobody(now ledger.Now) ledger.Now {
-	now.Alive = func(wire.Owner) bool { return false }
+	now.Life = func(wire.Owner) ledger.Life { return ledger.Gone }
 	return now
 }
 
@@ -235,7 +348,7 @@ func (t *transaction) undo(made []wire.Slice) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
 	defer cancel()
-	_, err := t.giveBack(ctx, func(r *ledger.Record) bool {
+	_, err := t.giveBack(ctx, nobody(t.now), func(r *ledger.Record) bool {
 		return slices.ContainsFunc(made, func(s wire.Slice) bool { return s.ID == r.ID })
 	})
 	return err

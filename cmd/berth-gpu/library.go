@@ -7,6 +7,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/dl"
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -19,15 +20,38 @@ type library struct {
 	nvml.Interface
 	dl    *dl.DynamicLibrary
 	codes map[nvml.Return]string
+	// patience is how long a call is waited for; 0 is for ever.
+	patience time.Duration
+	// hung is the error of the call that was waited for in vain. No other is begun after it.
+	hung *wire.Error
+	// stuck is set once a call hangs, to whichever GPU: the library cannot be let go of.
+	stuck *bool
 }
 
-// open loads the library and initialises it; the end of the process lets it go. It is loaded here first and by go-nvml once more:
-// go-nvml keeps the loader's error to itself, and calls an init that it did not look up.
+// patient is the library for the calls to one GPU: one that hangs holds up no other.
+func (l *library) patient(limit time.Duration) *library {
+	own := *l
+	own.patience = limit
+	return &own
+}
+
+// close lets go of the GPUs; the library stays loaded. That it fails concerns nobody.
+// close lets go of the driver, unless a call hangs in it: then that is left to the end of the process.
+func (l *library) close() {
+	if !*l.stuck {
+		_ = l.call("nvmlShutdown", l.Shutdown)
+	}
+}
+
+// open loads the library and initialises it; close, or the end of the process, lets go of it. It is
+// loaded here first and by go-nvml once more: go-nvml keeps the loader's error to itself, and calls an
+// init that it did not look up.
 func open(path string) (*library, error) {
 	lib := &library{
 		Interface: nvml.New(nvml.WithLibraryPath(path)),
 		dl:        dl.New(path, dl.RTLD_LAZY|dl.RTLD_GLOBAL),
 		codes:     make(map[nvml.Return]string),
+		stuck:     new(bool),
 	}
 	// The names of codes are go-nvml's until it is loaded, then the library's sentences.
 	for r := range nvml.Return(1000) {
@@ -50,10 +74,33 @@ func (l *library) call(symbols string, f func() nvml.Return) *wire.Error {
 	var symbol string
 	for symbol = range strings.SplitSeq(symbols, "|") {
 		if l.dl.Lookup(symbol) == nil {
-			return l.failure(symbol, f())
+			return l.bounded(symbol, f)
 		}
 	}
 	return &wire.Error{Code: l.codes[nvml.ERROR_FUNCTION_NOT_FOUND], Symbol: symbol, Message: "the driver's management library has no such function"}
+}
+
+// bounded waits for a call as long as it has patience. A call into the driver cannot be cut short: what
+// hangs is left to the end of the process, and whoever holds a lock for it keeps that until then.
+func (l *library) bounded(symbol string, f func() nvml.Return) *wire.Error {
+	if l.hung != nil {
+		return l.hung
+	}
+	if l.patience == 0 {
+		return l.failure(symbol, f())
+	}
+	done := make(chan nvml.Return, 1)
+	go func() { done <- f() }()
+	timer := time.NewTimer(l.patience)
+	defer timer.Stop()
+	select {
+	case r := <-done:
+		return l.failure(symbol, r)
+	case <-timer.C:
+		l.hung = &wire.Error{Code: "ERROR_TIMEOUT", Symbol: symbol, Message: fmt.Sprintf("the driver gave no answer for %v", l.patience)}
+		*l.stuck = true
+		return l.hung
+	}
 }
 
 func (l *library) failure(symbol string, r nvml.Return) *wire.Error {

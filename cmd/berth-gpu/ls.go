@@ -11,23 +11,59 @@ import (
 	wire "berth/gpu/nvml"
 )
 
-// ls shows the GPUs, without a lock: a transaction that is under way shows as far as it is.
+// ls shows the GPUs, without a lock: a transaction that is under way shows as far as it is. It writes
+// nothing.
 func ls(t *transaction) (any, error) {
+	if failed := t.survey(); failed != nil {
+		return nil, failed
+	}
+	// A ledger that cannot be read, for want of root, is each GPU's error.
+	dirs, _ := ledger.GPUs(t.Run)
+	for _, busID := range dirs { // those that have records, and are lost
+		if d, err := t.dir(busID); err == nil {
+			if empty, err := d.Empty(); err != nil || !empty {
+				t.gpu(busID)
+			}
+		}
+	}
 	out := wire.MIGList{GPUs: []wire.MIGGPU{}}
 	for _, g := range t.gpus {
+		if g.BusID == "" {
+			continue // it does not tell which one it is; if it has records, it is there by its address
+		}
 		d, err := t.dir(g.BusID)
 		if err != nil {
 			return nil, err
 		}
-		if g.on {
-			if failed := g.read(); failed != nil {
-				out.GPUs = append(out.GPUs, wire.MIGGPU{Index: g.Index, UUID: g.UUID, BusID: g.BusID, Mode: wire.MIGEnabled, Error: failed})
-				continue
-			}
+		if g.failed == nil {
+			g.failed = g.read()
+		}
+		if g.failed != nil {
+			out.GPUs = append(out.GPUs, recorded(d, g))
+			continue
 		}
 		out.GPUs = append(out.GPUs, t.list(d, g))
 	}
 	return out, nil
+}
+
+// recorded is what the ledger alone says of a GPU that does not answer.
+func recorded(d *ledger.Dir, g *slicedGPU) wire.MIGGPU {
+	out := wire.MIGGPU{Index: g.Index, UUID: g.UUID, BusID: g.BusID, Error: g.failed}
+	out.HeldBy, _ = d.HeldBy()
+	records, torn, _ := d.Read()
+	for _, r := range records {
+		out.Slots = max(out.Slots, r.Place.Start+r.Place.Size)
+		in := wire.MIGInstance{Profile: r.Name, Place: r.Place, Owner: &r.Owner, State: string(r.State), Since: r.Began}
+		if r.GI != nil {
+			in.GI = *r.GI
+		}
+		out.Instances = append(out.Instances, in)
+	}
+	for _, file := range torn {
+		out.Torn = append(out.Torn, file.ID)
+	}
+	return out
 }
 
 func (t *transaction) list(d *ledger.Dir, g *slicedGPU) wire.MIGGPU {
@@ -57,6 +93,10 @@ func (t *transaction) list(d *ledger.Dir, g *slicedGPU) wire.MIGGPU {
 		for _, r := range records {
 			if ledger.Explained(in, []*ledger.Record{r}, t.now) {
 				shown.Owner, shown.State, shown.Since = &r.Owner, string(r.State), r.Began
+				if r.State == ledger.Idle {
+					shown.Until = r.Until
+				}
+				shown.Life = string(t.now.Life(r.Owner))
 			}
 		}
 		out.Instances = append(out.Instances, shown)

@@ -60,7 +60,7 @@ func run(args []string, stdin io.Reader, stdout io.Writer) error {
 	if len(args) > 0 && args[0] == "mps" {
 		return mps(args[1:]) // which does not return where it succeeds
 	}
-	verb, rest := question(args, stdin)
+	verb, rest := question(args, stdin, stdout)
 	if verb == nil {
 		return fmt.Errorf("%w: no such verb: %q", errUsage, args)
 	}
@@ -76,19 +76,19 @@ func run(args []string, stdin io.Reader, stdout io.Writer) error {
 		return err
 	}
 	answer, err := verb(at)
-	if err != nil {
+	if err != nil || answer == nil { // it was given already
 		return err
 	}
 	return json.NewEncoder(stdout).Encode(answer)
 }
 
 // question is what the first words ask for, nil if it is none, and the words after them.
-func question(args []string, stdin io.Reader) (func(location) (any, error), []string) {
+func question(args []string, stdin io.Reader, stdout io.Writer) (func(location) (any, error), []string) {
 	if len(args) > 0 && args[0] == "list" {
 		return func(at location) (any, error) { return ask(at, list) }, args[1:]
 	}
 	if len(args) > 1 && args[0] == "mig" && actions[args[1]] != nil {
-		return func(at location) (any, error) { return transact(args[1], at, stdin) }, args[2:]
+		return func(at location) (any, error) { return transact(args[1], at, stdin, stdout) }, args[2:]
 	}
 	return nil, nil
 }

@@ -18,22 +18,24 @@ import (
 	"strings"
 	"testing"
 
+	"berth/gpu/ledger"
 	wire "berth/gpu/nvml"
 	"berth/test/fakenvml"
 )
 
 // rig is a machine with a ledger.
 type rig struct {
-	*testing.T
+	testing.TB
 	run, state string
 	boot       string
 	driver     wire.Driver
 	program    string   // the helper, or one that dies
+	giveUp     bool     // sweeps give up what is idle
 	env        []string // besides the state
 }
 
-func newRig(t *testing.T, s fakenvml.State) *rig {
-	r := &rig{T: t, run: t.TempDir(), boot: "b00t", driver: wire.Driver{Version: "570.133.20", Load: "1"}, program: helper}
+func newRig(t testing.TB, s fakenvml.State) *rig {
+	r := &rig{TB: t, run: t.TempDir(), boot: "b00t", driver: wire.Driver{Version: "570.133.20", Load: "1"}, program: helper}
 	r.state = filepath.Join(r.run, "state")
 	r.write(s)
 	return r
@@ -65,7 +67,7 @@ func (r *rig) me(id string) *wire.Owner {
 	if err != nil {
 		r.Fatal(err)
 	}
-	return &wire.Owner{Namespace: "ns", Container: id, PID: os.Getpid(), StartTime: start}
+	return &wire.Owner{Namespace: "ns", Container: id, Group: "g-" + id, PID: os.Getpid(), StartTime: start}
 }
 
 func (r *rig) gone(id string) *wire.Owner {
@@ -74,13 +76,52 @@ func (r *rig) gone(id string) *wire.Owner {
 	return o
 }
 
+// request is one of an owner that is a container, which is its tenant from the first acquire on.
 func (r *rig) request(o *wire.Owner, asks ...wire.MIGAsk) *wire.MIGRequest {
-	return &wire.MIGRequest{Run: r.run, BootID: r.boot, Driver: r.driver, TimeoutMS: 10_000, Owner: o, Asks: asks, ShareForeign: true}
+	r.Helper()
+	q := &wire.MIGRequest{Run: r.run, BootID: r.boot, Driver: r.driver, TimeoutMS: 10_000, Owner: o, Asks: asks, ShareForeign: true}
+	q.GiveUpIdle = r.giveUp && o == nil
+	if o != nil {
+		q.For = o.Container
+	}
+	if len(asks) > 0 {
+		r.tenant(o, o.Container)
+	}
+	return q
+}
+
+// tenant has a container use what an owner has.
+func (r *rig) tenant(o *wire.Owner, container string) *ledger.Tenant {
+	r.Helper()
+	t := &ledger.Tenant{Namespace: o.Namespace, Container: container, Group: o.Group, Pod: o.Pod, BootID: r.boot, PID: o.PID, StartTime: o.StartTime}
+	if err := t.Write(r.run); err != nil {
+		r.Fatal(err)
+	}
+	return t
+}
+
+// moveOut is what a release is: the owner has no tenant any more.
+func (r *rig) moveOut(o *wire.Owner) {
+	r.Helper()
+	all, err := ledger.Tenants(r.run)
+	if err != nil {
+		r.Fatal(err)
+	}
+	for _, t := range all {
+		if t.Of(*o) && o.Pod == "" {
+			if err := t.Remove(r.run); err != nil {
+				r.Fatal(err)
+			}
+		}
+	}
 }
 
 // ask runs the helper; code is its exit status, -1 if a signal ended it.
 func (r *rig) ask(word string, q *wire.MIGRequest) (stdout []byte, failed *wire.Error, code int) {
 	r.Helper()
+	if word == "release" {
+		r.moveOut(q.Owner)
+	}
 	in, err := json.Marshal(q)
 	if err != nil {
 		r.Fatal(err)

@@ -23,7 +23,7 @@ import (
 // refused are those for whom there is none.
 func TestAcquireAtOnce(t *testing.T) {
 	s := sliced(fakenvml.H200, 2)
-	s.Rules = fakenvml.Latencies()
+	s.Rules = fakenvml.Latencies(10)
 	r := newRig(t, s)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -105,7 +105,7 @@ func TestInUse(t *testing.T) {
 	r.asAtFirst(first, "at the end")
 }
 
-// A user that goes while the release waits is waited for.
+// A user that goes while the release is under way is waited for, be the answer given by then.
 func TestInUseForAMoment(t *testing.T) {
 	r := newRig(t, sliced(fakenvml.H200, 1))
 	first := r.read()
@@ -119,7 +119,7 @@ func TestInUseForAMoment(t *testing.T) {
 	r.write(s)
 	reaped := make(chan error)
 	go func() { reaped <- user.Wait() }()
-	if deeds, _ := r.report("release", r.request(r.me("a"))); !reflect.DeepEqual(deeds, []wire.Deed{wire.Destroyed}) {
+	if deeds, _ := r.report("release", r.request(r.me("a"))); len(deeds) != 1 || deeds[0] != wire.Destroyed && deeds[0] != wire.Zombie {
 		t.Errorf("released: %v", deeds)
 	}
 	<-reaped
@@ -203,7 +203,9 @@ func TestTornRecord(t *testing.T) {
 				t.Fatal(err)
 			}
 			with := r.read()
-			r.acquire(r.request(r.me("b"), ask1g(6)))
+			q := r.request(r.me("b"), ask1g(6))
+			q.ShareForeign = false // it may be the torn one's: nobody is known to be a foreigner
+			r.acquire(q)
 			r.unharmed(with, "acquired beside it")
 			deeds, report := r.report("sweep", r.request(nil))
 			if len(deeds) != 7 || report.Actions[6].State != "torn" || report.Actions[6].Did != wire.Kept {

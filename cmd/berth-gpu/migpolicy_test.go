@@ -43,7 +43,7 @@ func TestLeftAlone(t *testing.T) {
 		{"owner file of ours", sliced(fakenvml.H200, 1), owner("berth\n"), "", ""},
 		{"owner file that is empty", sliced(fakenvml.H200, 1), owner(""), wire.CodeHeld, "held by somebody"},
 		{"not in the configuration", sliced(fakenvml.H200, 1),
-			func(_ *rig, q *wire.MIGRequest) { q.GPUs = []wire.GPURule{{BusID: "0000:ff:00.0"}} }, wire.CodeHeld, "configuration does not list"},
+			func(_ *rig, q *wire.MIGRequest) { q.GPUs = []wire.GPURule{{BusID: "0000:ff:00.0"}} }, "ERROR_NOT_FOUND", "0000:ff:00.0"},
 		{"foreign instances", shared(), func(_ *rig, q *wire.MIGRequest) { q.ShareForeign = false }, wire.CodeHeld, "GPU instance 5 at 2:2"},
 		{"our instances are not foreign", sliced(fakenvml.H200, 1),
 			func(r *rig, q *wire.MIGRequest) { r.acquire(r.request(r.me("b"), ask1g(1))); q.ShareForeign = false }, "", ""},

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"berth/gpu/ledger"
 	wire "berth/gpu/nvml"
 	"berth/test/fakenvml"
 )
@@ -30,7 +31,7 @@ type pod struct {
 	unsure bool // its last acquire or release died
 }
 
-func newPod(t *testing.T, n int) *pod {
+func newPod(t testing.TB, n int) *pod {
 	p := &pod{cmd: exec.Command("cat")}
 	var err error
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
@@ -47,7 +48,7 @@ func newPod(t *testing.T, n int) *pod {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Owner = wire.Owner{Namespace: "ns", Container: fmt.Sprint("pod", n), PID: p.cmd.Process.Pid, StartTime: start}
+	p.Owner = wire.Owner{Namespace: "ns", Container: fmt.Sprint("pod", n), Group: ledger.NewID(), PID: p.cmd.Process.Pid, StartTime: start}
 	return p
 }
 

@@ -5,11 +5,13 @@
 package main
 
 import (
-	"strings"
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 
-	"berth/gpu/ledger"
 	"berth/gpu/mig"
 	wire "berth/gpu/nvml"
 )
@@ -17,158 +19,124 @@ import (
 // slicedGPU is a GPU that can do MIG, as a transaction uses it.
 type slicedGPU struct {
 	mig.GPU
-	lib    *library
+	lib    *library // its own: see library.patient
 	handle nvml.Device
 	minor  int
 	on     bool // MIG mode is on
+	// failed is why the transaction passes over the GPU; nil if it does not.
+	failed *wire.Error
+	// busy is set where another transaction had its lock for long: the others come first.
+	busy bool
 }
 
-// slicedGPUs reads all GPUs that can do MIG, without their profiles. One that cannot be asked is
-// no reason against the others: it comes back as an error.
-func slicedGPUs(lib *library) (gpus []*slicedGPU, broken []*wire.Error, failed *wire.Error) {
-	count, failed := get(lib, "nvmlDeviceGetCount_v2|nvmlDeviceGetCount", lib.DeviceGetCount)
+// String is how people know the GPU.
+func (g *slicedGPU) String() string {
+	switch {
+	case g.Index < 0:
+		return "GPU " + g.BusID
+	case g.BusID == "":
+		return fmt.Sprintf("GPU %d", g.Index)
+	}
+	return fmt.Sprintf("GPU %d (%s)", g.Index, g.BusID)
+}
+
+// A call takes milliseconds, a second if it makes or destroys an instance, and under load some ten.
+// A GPU may have so much of a transaction's time, but within these limits, before it is taken for
+// hung, and the others have the rest.
+const (
+	patienceShare = 4
+	leastPatience = 2 * time.Second
+	mostPatience  = 15 * time.Second
+)
+
+func (t *transaction) patience() time.Duration {
+	share := time.Duration(t.TimeoutMS) * time.Millisecond / patienceShare
+	return min(max(share, leastPatience), mostPatience)
+}
+
+// gpu is the GPU at an address, which is asked what it is when it is needed first: a GPU that a
+// transaction has nothing to do with can hang without harm to it.
+func (t *transaction) gpu(busID string) *slicedGPU {
+	if i := slices.IndexFunc(t.gpus, func(g *slicedGPU) bool { return g.BusID == busID }); i >= 0 {
+		return t.gpus[i]
+	}
+	g := &slicedGPU{GPU: mig.GPU{BusID: busID, Index: -1}, lib: t.lib.patient(t.patience())}
+	g.open(func(d *device) (nvml.Device, bool) {
+		return must(d, "nvmlDeviceGetHandleByPciBusId_v2|nvmlDeviceGetHandleByPciBusId", func() (nvml.Device, nvml.Return) {
+			return g.lib.DeviceGetHandleByPciBusId(busID)
+		})
+	})
+	t.gpus = append(t.gpus, g)
+	return g
+}
+
+// survey opens all GPUs that the request may use, by their indices. Those that cannot do MIG are left
+// out; one that cannot be asked is no reason against the others.
+func (t *transaction) survey() *wire.Error {
+	if len(t.GPUs) > 0 {
+		for _, rule := range t.GPUs {
+			t.gpu(rule.BusID)
+		}
+	} else if failed := t.surveyAll(); failed != nil {
+		return failed
+	}
+	// Others were opened for the sake of their records.
+	t.gpus = slices.DeleteFunc(t.gpus, func(g *slicedGPU) bool { return g.failed == errNoMIG || !t.mayUse(g.BusID) })
+	slices.SortStableFunc(t.gpus, func(a, b *slicedGPU) int { return cmp.Compare(a.Index, b.Index) })
+	return nil
+}
+
+func (t *transaction) surveyAll() *wire.Error {
+	count, failed := get(t.lib, "nvmlDeviceGetCount_v2|nvmlDeviceGetCount", t.lib.DeviceGetCount)
 	if failed != nil {
-		return nil, nil, failed
+		return failed
 	}
 	for i := range count {
-		d := device{lib: lib, Device: wire.Device{Index: i, Minor: -1}}
-		var ok bool
-		d.handle, ok = must(&d, "nvmlDeviceGetHandleByIndex_v2|nvmlDeviceGetHandleByIndex", func() (nvml.Device, nvml.Return) {
-			return lib.DeviceGetHandleByIndex(i)
+		g := &slicedGPU{GPU: mig.GPU{Index: i}, lib: t.lib.patient(t.patience())}
+		g.open(func(d *device) (nvml.Device, bool) {
+			return must(d, "nvmlDeviceGetHandleByIndex_v2|nvmlDeviceGetHandleByIndex", func() (nvml.Device, nvml.Return) {
+				return g.lib.DeviceGetHandleByIndex(i)
+			})
 		})
-		g := &slicedGPU{lib: lib, handle: d.handle}
-		if ok {
-			if ok = g.readMode(&d); ok {
-				d.identify()
-			}
-		}
-		if d.Error != nil {
-			broken = append(broken, d.Error)
-		} else if ok {
-			g.GPU, g.minor = mig.GPU{BusID: d.BusID, UUID: d.UUID, Index: i}, d.Minor
-			gpus = append(gpus, g)
+		if g.BusID == "" || !slices.ContainsFunc(t.gpus, func(o *slicedGPU) bool { return o.BusID == g.BusID }) {
+			t.gpus = append(t.gpus, g)
 		}
 	}
-	return gpus, broken, nil
+	return nil
 }
 
-// readMode says whether the GPU can do MIG.
-func (g *slicedGPU) readMode(d *device) bool {
+// errNoMIG is why a GPU is passed over that cannot do MIG.
+var errNoMIG = &wire.Error{Code: "ERROR_NOT_SUPPORTED", Symbol: "nvmlDeviceGetMigMode", Message: "the GPU cannot do MIG"}
+
+// open asks the GPU what it is.
+func (g *slicedGPU) open(find func(*device) (nvml.Device, bool)) {
+	d := device{lib: g.lib, Device: wire.Device{Minor: -1}}
+	var ok bool
+	if d.handle, ok = find(&d); ok {
+		g.handle = d.handle
+		if on, capable := g.readMode(&d); capable {
+			g.on = on
+			d.identify()
+			g.UUID, g.minor = d.UUID, d.Minor
+			if d.BusID != "" {
+				g.BusID = d.BusID
+			}
+			if g.Index < 0 {
+				g.Index, _ = must(&d, "nvmlDeviceGetIndex", d.handle.GetIndex)
+			}
+		} else if d.Error == nil {
+			g.failed = errNoMIG
+			return
+		}
+	}
+	g.failed = d.Error
+}
+
+// readMode says whether MIG mode is on, and whether the GPU has one.
+func (g *slicedGPU) readMode(d *device) (on, capable bool) {
 	mode, ok := may(d, "nvmlDeviceGetMigMode", func() (int, nvml.Return) {
 		current, _, r := g.handle.GetMigMode()
 		return current, r
 	})
-	g.on = mode == nvml.DEVICE_MIG_ENABLE
-	return ok
+	return mode == nvml.DEVICE_MIG_ENABLE, ok
 }
-
-// read reads what can be made on the GPU, and what is there.
-func (g *slicedGPU) read() *wire.Error {
-	for enum := range nvml.GPU_INSTANCE_PROFILE_COUNT {
-		if len(g.Profiles) > 0 && enum == 0 {
-			break // profiles do not change
-		}
-		info, failed := get(g.lib, "nvmlDeviceGetGpuInstanceProfileInfoV", g.handle.GetGpuInstanceProfileInfoV(enum).V2)
-		if failed != nil && (absent(failed) || failed.Code == "ERROR_INVALID_ARGUMENT") {
-			continue
-		}
-		if failed != nil {
-			return failed
-		}
-		p := mig.Profile{ID: int(info.Id), Enum: enum, Name: strings.TrimPrefix(text(info.Name[:]), "MIG "),
-			Slices: int(info.SliceCount), Memory: info.MemorySizeMB << 20, Max: int(info.InstanceCount)}
-		places, failed := get(g.lib, "nvmlDeviceGetGpuInstancePossiblePlacements_v2|nvmlDeviceGetGpuInstancePossiblePlacements",
-			func() ([]nvml.GpuInstancePlacement, nvml.Return) {
-				return g.handle.GetGpuInstancePossiblePlacements(profileInfo(p))
-			})
-		if failed != nil {
-			return failed
-		}
-		for _, at := range places {
-			p.Placements = append(p.Placements, mig.Placement{Start: int(at.Start), Size: int(at.Size)})
-		}
-		g.Profiles = append(g.Profiles, p)
-	}
-	live, failed := g.instances()
-	g.Instances = nil
-	for _, in := range live {
-		g.Instances = append(g.Instances, in.Instance)
-	}
-	return failed
-}
-
-func text(c []int8) string {
-	var b strings.Builder
-	for _, c := range c {
-		if c == 0 {
-			break
-		}
-		b.WriteByte(byte(c))
-	}
-	return b.String()
-}
-
-// profileInfo is as much of it as the calls that take one use.
-func profileInfo(p mig.Profile) *nvml.GpuInstanceProfileInfo {
-	return &nvml.GpuInstanceProfileInfo{Id: uint32(p.ID), InstanceCount: uint32(p.Max)}
-}
-
-// instance is a live GPU instance.
-type instance struct {
-	mig.Instance
-	handle nvml.GpuInstance
-}
-
-// instances lists them. One that is destroyed meanwhile is not there.
-func (g *slicedGPU) instances() ([]instance, *wire.Error) {
-	var out []instance
-	seen := make(map[int]bool)
-	for _, p := range g.Profiles {
-		handles, failed := get(g.lib, "nvmlDeviceGetGpuInstances", func() ([]nvml.GpuInstance, nvml.Return) {
-			return g.handle.GetGpuInstances(profileInfo(p))
-		})
-		if failed != nil && failed.Code != "ERROR_NOT_SUPPORTED" { // by a profile, or with MIG off
-			return nil, failed
-		}
-		for _, h := range handles {
-			in, failed := g.describe(h)
-			if failed != nil && !gone(failed) {
-				return nil, failed
-			}
-			if failed == nil && !seen[in.GI] {
-				seen[in.GI] = true
-				out = append(out, in)
-			}
-		}
-	}
-	return out, nil
-}
-
-// describe asks an instance what it is: its id and place are never concluded.
-func (g *slicedGPU) describe(h nvml.GpuInstance) (instance, *wire.Error) {
-	info, failed := get(g.lib, "nvmlGpuInstanceGetInfo", h.GetInfo)
-	return instance{handle: h, Instance: mig.Instance{GI: int(info.Id), Profile: int(info.ProfileId),
-		Placement: mig.Placement{Start: int(info.Placement.Start), Size: int(info.Placement.Size)}}}, failed
-}
-
-// live is what the ledger's records are held against, in the order of the instances.
-func (g *slicedGPU) live() ([]instance, []ledger.Live, *wire.Error) {
-	instances, failed := g.instances()
-	if failed != nil {
-		return nil, nil, failed
-	}
-	live := make([]ledger.Live, len(instances))
-	for i, in := range instances {
-		live[i] = ledger.Live{GI: in.GI, Profile: in.Profile, Place: place(in.Placement)}
-		computes, failed := g.computes(in)
-		if failed != nil {
-			return nil, nil, failed
-		}
-		for _, c := range computes {
-			live[i].MIG = append(live[i].MIG, c.uuid)
-		}
-	}
-	return instances, live, nil
-}
-
-func place(p mig.Placement) wire.Place { return wire.Place{Start: p.Start, Size: p.Size} }

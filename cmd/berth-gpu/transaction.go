@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -22,21 +21,27 @@ import (
 // two can wait for each other, and those of different GPUs never wait.
 type transaction struct {
 	*wire.MIGRequest
-	ctx    context.Context // ends with the request's deadline
-	lib    *library
-	gpus   []*slicedGPU
-	broken []*wire.Error
-	now    ledger.Now
+	ctx  context.Context // ends with the request's deadline
+	lib  *library
+	gpus []*slicedGPU // those that were asked so far
+	now  ledger.Now
+	// patientNow has a GPU's lock waited for to the end: there is no other GPU to go on with.
+	patientNow bool
+	// kept are locks that the end of the process lets go.
+	kept   []*ledger.Locked
 	step   func(string) // the ledger's
+	wanted string       // the asks, for people
+	// overIdle has an acquire take places of idle slices: there is no other room.
+	overIdle bool
 }
 
 // actions are the words after mig.
 var actions = map[string]func(*transaction) (any, error){
-	"acquire": acquire, "release": release, "sweep": sweep, "ls": ls,
+	"acquire": acquire, "release": giveBack, "sweep": sweep, "ls": ls,
 }
 
 // transact reads the request and does what the word says.
-func transact(word string, at location, stdin io.Reader) (any, error) {
+func transact(word string, at location, stdin io.Reader, stdout io.Writer) (any, error) {
 	q, err := wire.DecodeMIGRequest(stdin)
 	if err == nil && q.Owner == nil && (word == "acquire" || word == "release") {
 		err = fmt.Errorf("%s without an owner: %w", word, errdefs.ErrInvalidArgument)
@@ -49,24 +54,37 @@ func transact(word string, at location, stdin io.Reader) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(q.TimeoutMS)*time.Millisecond)
 	defer cancel()
-	t := &transaction{MIGRequest: q, ctx: ctx, step: step(),
-		now: ledger.Now{BootID: q.BootID, Driver: q.Driver, Alive: ledger.Alive}}
+	t := &transaction{MIGRequest: q, ctx: ctx, step: step(), wanted: asked(q.Asks),
+		now: ledger.Now{BootID: q.BootID, Driver: q.Driver, Life: lifeBut(q, "")}}
+	if word == "release" {
+		return t.release(at, stdout)
+	}
+	return t.with(at, actions[word])
+}
+
+// with has f work with the library, and lets go of it.
+func (t *transaction) with(at location, f func(*transaction) (any, error)) (any, error) {
 	return ask(at, func(lib *library) (any, error) {
+		defer lib.close()
 		t.lib = lib
-		var failed *wire.Error
-		if t.gpus, t.broken, failed = slicedGPUs(lib); failed != nil {
-			return nil, failed
-		}
-		return actions[word](t)
+		t.gpus = nil // handles are the library's
+		return f(t)
 	})
 }
 
-// gpu is nil if there is none, or it cannot be asked.
-func (t *transaction) gpu(busID string) *slicedGPU {
-	if i := slices.IndexFunc(t.gpus, func(g *slicedGPU) bool { return g.BusID == busID }); i >= 0 {
-		return t.gpus[i]
+// lifeBut tells what there is of owners without the tenant that is excepted.
+func lifeBut(q *wire.MIGRequest, except string) func(wire.Owner) ledger.Life {
+	return func(o wire.Owner) ledger.Life {
+		life, _ := ledger.OwnerLife(q.Run, q.BootID, o, except)
+		return life
 	}
-	return nil
+}
+
+// others has an owner live only if another container than the one that asks uses what it has.
+func (t *transaction) others() ledger.Now {
+	now := t.now
+	now.Life = lifeBut(t.MIGRequest, t.For)
+	return now
 }
 
 func (t *transaction) dir(busID string) (*ledger.Dir, error) {
@@ -75,6 +93,9 @@ func (t *transaction) dir(busID string) (*ledger.Dir, error) {
 
 // lock waits for a GPU's lock and reads the GPU as it is under it.
 func (t *transaction) lock(ctx context.Context, g *slicedGPU) (*ledger.Locked, error) {
+	if g.failed != nil {
+		return nil, g.failed
+	}
 	d, err := t.dir(g.BusID)
 	if err != nil {
 		return nil, err
@@ -87,7 +108,27 @@ func (t *transaction) lock(ctx context.Context, g *slicedGPU) (*ledger.Locked, e
 		return nil, err
 	}
 	if failed := g.read(); failed != nil {
-		return nil, errors.Join(failed, l.Unlock())
+		return nil, errors.Join(failed, t.unlock(l, g))
 	}
 	return l, nil
+}
+
+// unlock lets the next one in, unless a call to the GPU hangs, which may yet do its work.
+func (t *transaction) unlock(l *ledger.Locked, g *slicedGPU) error {
+	if g.lib.hung != nil {
+		t.kept = append(t.kept, l)
+		return nil
+	}
+	return l.Unlock()
+}
+
+// share is one nth of the time that there is, and no more than is worth waiting for while there is
+// something else to do.
+func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
+	deadline, _ := ctx.Deadline()
+	own := time.Until(deadline) / time.Duration(n)
+	if n > 1 {
+		own = min(own, mostPatience)
+	}
+	return context.WithTimeout(ctx, own)
 }

@@ -85,6 +85,8 @@ func health(d gpu.DeviceStatus) string {
 		return "excluded"
 	case d.Bar != nil:
 		return fmt.Sprintf("barred (Xid %d)", d.Bar.Xid)
+	case d.Error != nil:
+		return d.Error.Code
 	}
 	return "ok"
 }

@@ -14,8 +14,8 @@ import (
 	"berth/test/fakedriver"
 )
 
-// left puts a daemon on record whose shim and containers are gone, or live.
-func left(t *testing.T, r gpu.Roots, name string, shim mps.Process) string {
+// leftDaemon puts a daemon on record whose shim and containers are gone, or live.
+func leftDaemon(t *testing.T, r gpu.Roots, name string, shim mps.Process) string {
 	t.Helper()
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -45,8 +45,8 @@ func TestMPS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept := left(t, r, "alive", mps.Process{PID: os.Getpid(), StartTime: started})
-	gone := left(t, r, "dead", mps.Process{PID: os.Getpid(), StartTime: 1})
+	kept := leftDaemon(t, r, "alive", mps.Process{PID: os.Getpid(), StartTime: started})
+	gone := leftDaemon(t, r, "dead", mps.Process{PID: os.Getpid(), StartTime: 1})
 	out, _, err := berth(t, "gpu", "ls")
 	if err != nil {
 		t.Fatal(err)

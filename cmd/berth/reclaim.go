@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 
 	"berth/gpu"
@@ -14,7 +15,7 @@ import (
 	"berth/process"
 )
 
-var errLeft = errors.New("some MIG devices are in use, and were left; see above")
+var errLeft = errors.New("some MIG devices were left, since they are in use or their GPU cannot be reached; see above")
 
 // mig has do make, list or take back MIG devices by this host's policy.
 func (c *gpuCommand) mig(do func(m gpu.MIG) error) error {
@@ -28,8 +29,9 @@ func (c *gpuCommand) mig(do func(m gpu.MIG) error) error {
 func (c *gpuCommand) reclaim(args []string) error {
 	f := flag.NewFlagSet("reclaim", flag.ContinueOnError)
 	dry := f.Bool("dry-run", false, "say what would be done, and do nothing")
+	idle := f.Bool("idle", false, "also those that are kept for the next container (mig.keep_idle)")
 	f.BoolVar(&c.json, "json", false, "print JSON")
-	if _, err := c.parse(f, args, "reclaim [--dry-run] [--json]", 0); err != nil {
+	if _, err := c.parse(f, args, "reclaim [--dry-run] [--idle] [--json]", 0); err != nil {
 		return err
 	}
 	stopped := c.sweepMPS(*dry)
@@ -39,32 +41,42 @@ func (c *gpuCommand) reclaim(args []string) error {
 		}
 	}
 	return c.mig(func(m gpu.MIG) error {
-		report, err := m.Sweep(c.ctx, *dry)
+		if _, err := gpu.Discover(m.Roots); err != nil { // it says better than NVML that there is no driver
+			return err
+		}
+		report, err := m.Sweep(c.ctx, *dry, *idle)
 		if err != nil {
 			return err
 		}
 		if c.json {
-			return c.encode(struct {
+			err = c.encode(struct {
 				nvml.MIGReport
 				MPS []mps.Action `json:"mps,omitempty"`
-			}{nvml.MIGReport{Actions: report}, stopped})
+			}{nvml.MIGReport{Actions: append([]nvml.MIGAction{}, report...)}, stopped})
+		} else {
+			err = c.reclaimed(report, *dry)
 		}
-		return c.reclaimed(report, *dry)
+		if err == nil && slices.ContainsFunc(report, left) {
+			err = errLeft
+		}
+		return err
 	})
 }
+
+// left says that a device should have gone, and is there.
+func left(a nvml.MIGAction) bool { return a.Did == nvml.Zombie || a.Did == nvml.Unreached }
 
 func (c *gpuCommand) reclaimed(actions []nvml.MIGAction, dry bool) error {
 	if len(actions) == 0 {
 		_, err := fmt.Fprintln(c.stdout, "there is no record of any MIG device")
 		return err
 	}
-	done := map[nvml.Deed]string{nvml.Destroyed: "destroyed", nvml.Forgotten: "forgotten", nvml.Zombie: "left, in use", nvml.Kept: "kept"}
+	done := map[nvml.Deed]string{nvml.Destroyed: "destroyed", nvml.Forgotten: "forgotten", nvml.Zombie: "left, in use", nvml.Kept: "kept", nvml.Unreached: "left"}
 	if dry {
 		done[nvml.Destroyed], done[nvml.Forgotten] = "would be destroyed", "would be forgotten"
 	}
 	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "GPU\tINSTANCE\tAT\tOWNER\tSTATE\tDONE\tWHY")
-	left := false
 	for _, a := range actions {
 		gi, owner := "-", "-"
 		if a.GI != nil {
@@ -73,11 +85,7 @@ func (c *gpuCommand) reclaimed(actions []nvml.MIGAction, dry bool) error {
 		if a.Owner != nil {
 			owner = a.Owner.Namespace + "/" + a.Owner.Container
 		}
-		left = left || a.Did == nvml.Zombie
 		fmt.Fprintf(t, "%s\t%s\t%d:%d\t%s\t%s\t%s\t%s\n", a.BusID, gi, a.Place.Start, a.Place.Size, owner, a.State, done[a.Did], a.Why)
 	}
-	if err := t.Flush(); err != nil || !left {
-		return err
-	}
-	return errLeft
+	return t.Flush()
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
+	"berth/gpu/ledger"
 	"berth/gpu/nvml"
 )
 
@@ -16,7 +18,10 @@ func slots(w io.Writer, list *nvml.MIGList) {
 	for _, g := range list.GPUs {
 		switch {
 		case g.Error != nil:
-			fmt.Fprintf(w, "\nMIG of GPU %d: %v\n", g.Index, g.Error)
+			fmt.Fprintf(w, "\nMIG of GPU %s: %v\n", g.BusID, g.Error)
+			for _, in := range g.Instances {
+				fmt.Fprintf(w, "  on record  gi%d  %s at %d:%d  %s\n", in.GI, in.Profile, in.Place.Start, in.Place.Size, whose(in))
+			}
 			continue
 		case g.Mode != nvml.MIGEnabled:
 			continue
@@ -61,8 +66,13 @@ func whose(in nvml.MIGInstance) string {
 	if in.Owner.Pod != "" {
 		text = "for the pod " + in.Owner.Namespace + "/" + in.Owner.Pod
 	}
-	if in.State != "Ready" {
+	switch {
+	case in.State == "Idle":
+		return "idle, kept until " + in.Until.Local().Format(time.TimeOnly) + "; was " + text
+	case in.State != "Ready":
 		text += ", " + in.State
+	case in.Life != string(ledger.Served):
+		text += ", " + or(in.Life, "which is gone")
 	}
 	return text
 }

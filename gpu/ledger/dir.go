@@ -44,16 +44,12 @@ type Torn struct {
 // Root is the folder with a Dir for each GPU.
 func Root(run string) string { return filepath.Join(run, "gpu", "mig") }
 
-// Open makes the directory, if need be. step may be nil.
+// Open looks at nothing: there is no directory as long as nobody has locked the GPU. step may be nil.
 func Open(run, busID string, step func(string)) (*Dir, error) {
 	if !nvml.IsBusID(busID) {
 		return nil, fmt.Errorf("%.40q is no bus id of a GPU: %w", busID, errdefs.ErrInvalidArgument)
 	}
-	d := &Dir{BusID: busID, path: filepath.Join(Root(run), busID), step: step}
-	if err := os.MkdirAll(d.path, 0o700); err != nil {
-		return nil, fmt.Errorf("make the ledger of GPU %s: %w", busID, err)
-	}
-	return d, nil
+	return &Dir{BusID: busID, path: filepath.Join(Root(run), busID), step: step}, nil
 }
 
 // GPUs are the bus ids of the GPUs that have a ledger.
@@ -79,6 +75,9 @@ func (d *Dir) Empty() (bool, error) {
 			return false, nil
 		}
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
 	return err == nil, err
 }
 
@@ -86,7 +85,7 @@ func (d *Dir) Empty() (bool, error) {
 // with its last state or the one before.
 func (d *Dir) Read() (records []*Record, torn []Torn, err error) {
 	entries, err := os.ReadDir(d.path)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("read the ledger of GPU %s: %w", d.BusID, err)
 	}
 	for _, e := range entries {

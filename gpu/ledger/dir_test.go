@@ -41,7 +41,7 @@ func TestWriteReadRemove(t *testing.T) {
 		t.Error("it began as Ready")
 	}
 	gi, ci := 7, 0
-	for _, s := range []State{Intent, GICreated, Ready, Releasing, Zombie, Zombie, Releasing} {
+	for _, s := range []State{Intent, GICreated, CIIntent, Ready, Releasing, Zombie, Zombie, Releasing} {
 		if s == GICreated {
 			r.GI = &gi
 		}
@@ -160,15 +160,6 @@ func TestHeldBy(t *testing.T) {
 		if by, err := l.HeldBy(); err != nil || want == "" && by != "" || !strings.HasPrefix(by, want) {
 			t.Errorf("%q: %q, %v", text, by, err)
 		}
-	}
-}
-
-func TestAlive(t *testing.T) {
-	if Alive(nvml.Owner{PID: os.Getpid(), StartTime: 1}) {
-		t.Error("another process of the same pid is taken for it")
-	}
-	if Alive(nvml.Owner{PID: 1 << 29, StartTime: 1}) {
-		t.Error("a pid that cannot be is alive")
 	}
 }
 

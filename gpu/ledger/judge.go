@@ -4,6 +4,7 @@ package ledger
 
 import (
 	"slices"
+	"time"
 
 	"berth/gpu/nvml"
 )
@@ -12,8 +13,10 @@ import (
 type Now struct {
 	BootID string
 	Driver nvml.Driver
-	// Alive says whether the owner's process lives.
-	Alive func(nvml.Owner) bool
+	// At is when it is; zero is the present.
+	At time.Time
+	// Life says what there is of an owner.
+	Life func(nvml.Owner) Life
 }
 
 // Live is a GPU instance that there is.
@@ -34,13 +37,21 @@ type Verdict struct {
 // all are the GPU's records, live its instances.
 func Judge(r *Record, all []*Record, live []Live, now Now) Verdict {
 	i := slices.IndexFunc(live, func(in Live) bool { return r.is(in, all, now) })
+	life := Gone
+	if i >= 0 && r.State == Ready {
+		life = now.Life(r.Owner)
+	}
 	switch {
 	case i < 0 && !r.Same(now):
 		return Verdict{Deed: nvml.Forgotten, GI: -1, Why: "the machine was booted, or the driver loaded, since"}
 	case i < 0:
 		return Verdict{Deed: nvml.Forgotten, GI: -1, Why: "there is no such instance"}
-	case r.State == Ready && now.Alive(r.Owner):
-		return Verdict{Deed: nvml.Kept, GI: live[i].GI, Why: "its owner lives"}
+	case life != Gone:
+		return Verdict{Deed: nvml.Kept, GI: live[i].GI, Why: string(life)}
+	case r.State == Idle && now.at().Before(r.Until):
+		return Verdict{Deed: nvml.Kept, GI: live[i].GI, Why: "it is kept idle until " + r.Until.Format(time.RFC3339)}
+	case r.State == Idle:
+		return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "it was idle for as long as it may"}
 	case r.State == Ready:
 		return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "its owner is gone"}
 	case r.State == Zombie:
@@ -51,27 +62,43 @@ func Judge(r *Record, all []*Record, live []Live, now Now) Verdict {
 	return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "its creation was not finished"}
 }
 
+func (n Now) at() time.Time {
+	if n.At.IsZero() {
+		return time.Now()
+	}
+	return n.At
+}
+
 // Explained says that an instance is of one of the records.
 func Explained(in Live, all []*Record, now Now) bool {
 	return slices.ContainsFunc(all, func(r *Record) bool { return r.is(in, all, now) })
 }
 
-// is says that the instance is the one that was made for the record.
+// is says that the instance is the one that was made for the record. A GPU instance has no name but
+// its id, which is given anew as soon as it is free; its compute instance has a UUID, which is not.
 func (r *Record) is(in Live, all []*Record, now Now) bool {
-	if in.Profile != r.Profile || in.Place != r.Place {
+	empty, named := len(in.MIG) == 0, r.MIG != "" && slices.Contains(in.MIG, r.MIG)
+	if in.Profile != r.Profile || in.Place != r.Place || r.GI != nil && *r.GI != in.GI {
 		return false
 	}
-	named := r.MIG != "" && slices.Contains(in.MIG, r.MIG)
 	switch {
 	case !r.Same(now): // unless boot and driver are the same after all
 		return named
-	case r.MIG != "": // the compute instance may be gone, but not be another
-		return *r.GI == in.GI && (named || len(in.MIG) == 0)
-	case r.GI != nil:
-		return *r.GI == in.GI
+	case r.GI == nil:
+		return empty && !slices.Contains(r.Before, Known{in.GI, in.Place}) && !takenBy(in, r, all, now)
+	case r.State == CIIntent:
+		return len(in.MIG) <= 1
+	case r.State == Releasing || r.State == Zombie: // the compute instance goes first
+		return named || empty
+	case r.State == GICreated || r.State == Idle: // whoever makes a compute instance in it has it then
+		return empty
 	}
-	return len(in.MIG) == 0 && !slices.Contains(r.Before, Known{in.GI, in.Place}) &&
-		!slices.ContainsFunc(all, func(o *Record) bool {
-			return o != r && o.Same(now) && o.GI != nil && *o.GI == in.GI && o.Place == in.Place
-		})
+	return named
+}
+
+// takenBy says that the instance is in another record than r.
+func takenBy(in Live, r *Record, all []*Record, now Now) bool {
+	return slices.ContainsFunc(all, func(o *Record) bool {
+		return o != r && o.Same(now) && o.GI != nil && *o.GI == in.GI && o.Place == in.Place
+	})
 }

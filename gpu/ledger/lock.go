@@ -22,9 +22,12 @@ type Locked struct {
 	lock *os.File
 }
 
-// Lock waits for the lock until ctx is done. A wait that was given up ends by itself, and lets go
+// Lock makes the directory, if need be, and waits for the lock until ctx is done. A wait that was given up ends by itself, and lets go
 // of what it then gets.
 func (d *Dir) Lock(ctx context.Context) (*Locked, error) {
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return nil, fmt.Errorf("make the ledger of GPU %s: %w", d.BusID, err)
+	}
 	f, err := os.OpenFile(filepath.Join(d.path, lockFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock GPU %s: %w", d.BusID, err)
@@ -76,6 +79,7 @@ func (l *Locked) Write(r *Record, s State) error {
 		return fmt.Errorf("record %s cannot go from %q to %q", r.ID, r.State, s)
 	}
 	r.State, r.Wrote = s, time.Now().UTC()
+	r.Error = r.Error[:min(len(r.Error), maxError)]
 	if err := r.check(); err != nil {
 		return fmt.Errorf("write record: %w", err)
 	}
@@ -83,31 +87,10 @@ func (l *Locked) Write(r *Record, s State) error {
 	if err != nil {
 		return err
 	}
-	if err := l.replace(r.ID+suffix, data); err != nil {
+	if err := replace(l.path, r.ID+suffix, data, l.did); err != nil {
 		return fmt.Errorf("write record %s of GPU %s: %w", r.ID, l.BusID, err)
 	}
 	return nil
-}
-
-func (l *Locked) replace(name string, data []byte) error {
-	tmp := filepath.Join(l.path, tmpPrefix+name)
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	l.did("make")
-	_, err = f.Write(data)
-	l.did("write")
-	err = errors.Join(err, f.Sync(), f.Close())
-	l.did("sync")
-	if err == nil {
-		err = os.Rename(tmp, filepath.Join(l.path, name))
-		l.did("rename")
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return l.sync()
 }
 
 // Remove forgets a record, or a torn file. It may be gone already.
@@ -119,18 +102,7 @@ func (l *Locked) Remove(id string) error {
 		return fmt.Errorf("remove record %s of GPU %s: %w", id, l.BusID, err)
 	}
 	l.did("remove")
-	return l.sync()
-}
-
-// sync has the directory's change on disk.
-func (l *Locked) sync() error {
-	dir, err := os.Open(l.path)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(dir.Sync(), dir.Close())
-	l.did("sync directory")
-	return err
+	return sync(l.path, l.did)
 }
 
 func (l *Locked) did(step string) {

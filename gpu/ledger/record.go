@@ -22,18 +22,22 @@ type State string
 const (
 	Intent    State = "Intent"
 	GICreated State = "GICreated"
+	CIIntent  State = "CIIntent"
 	Ready     State = "Ready"
 	Releasing State = "Releasing"
 	Zombie    State = "Zombie"
+	Idle      State = "Idle"
 )
 
 // next are the transitions; from each state a record may also be removed.
 var next = map[State][]State{
 	"":        {Intent},
 	Intent:    {GICreated, Releasing},
-	GICreated: {Ready, Releasing},
+	GICreated: {CIIntent, Releasing},
+	CIIntent:  {Ready, Releasing},
 	Ready:     {Releasing},
-	Releasing: {Releasing, Zombie},
+	Releasing: {Releasing, Zombie, Idle},
+	Idle:      {GICreated, Releasing},
 	Zombie:    {Releasing, Zombie},
 }
 
@@ -52,12 +56,16 @@ type Record struct {
 	Before []Known    `json:"before"`
 	GI     *int       `json:"gi,omitempty"`  // from GICreated on
 	CI     *int       `json:"ci,omitempty"`  // from Ready on
-	MIG    string     `json:"mig,omitempty"` // the MIG device's UUID, with CI
+	MIG    string     `json:"mig,omitempty"` // the MIG device's UUID, from when it is known
 	Owner  nvml.Owner `json:"owner"`
 	Began  time.Time  `json:"began"`
 	Wrote  time.Time  `json:"wrote"`           // the state
+	Until  time.Time  `json:"until,omitzero"`  // how long it is kept Idle
 	Error  string     `json:"error,omitempty"` // of the last try to destroy it
 }
+
+// maxError bounds Record.Error, in bytes: a record is less than a page.
+const maxError = 512
 
 // Known is a GPU instance that was not made for the record.
 type Known struct {
@@ -90,7 +98,7 @@ func (r *Record) check() error {
 		return fmt.Errorf("state %q", r.State)
 	case !nvml.IsBusID(r.BusID) || r.Place.Size <= 0 || r.Place.Start < 0:
 		return fmt.Errorf("place %+v of GPU %q", r.Place, r.BusID)
-	case r.GI == nil && (r.State == GICreated || r.State == Ready), r.State == Ready && (r.CI == nil || r.MIG == ""):
+	case r.GI == nil && (r.State == GICreated || r.State == CIIntent || r.State == Ready || r.State == Idle), r.State == Ready && (r.CI == nil || r.MIG == ""):
 		return fmt.Errorf("%s without its instance", r.State)
 	}
 	return r.Owner.Check()

@@ -38,16 +38,20 @@ type Choice struct {
 	Placement Placement
 }
 
-// maxTries bounds the search for places of several instances at once. A
-// machine of eight GPUs that is asked for all that it has takes some hundred.
-const maxTries = 50_000
+// maxTries bounds the search for the best places of several instances. The few that a container asks
+// for take some tens of steps. Beyond it any places will do; see pack.
+const maxTries = 2_000
+
+// errNoRoom says that there are no places, however they are looked for.
+var errNoRoom = fmt.Errorf("there is none: %w", errdefs.ErrResourceExhausted)
 
 // Choose finds a place for each instance that is asked for, in the order of the
 // asks, or for none. Of the places that there are it takes the one that leaves
-// most to others; see [GPU.cost].
+// most to others; see [GPU.cost]. Of many that hardly fit it takes any.
 //
 // The error is errdefs.ErrNotFound if no GPU has the profile, and
-// errdefs.ErrResourceExhausted if there is no room.
+// errdefs.ErrResourceExhausted if there is no room, or the search was given up:
+// then it says so.
 func Choose(gpus []GPU, asks []Ask) ([]Choice, error) {
 	s := search{gpus: make([]GPU, len(gpus)), dead: map[string]bool{}}
 	for i, g := range gpus {
@@ -68,12 +72,19 @@ func Choose(gpus []GPU, asks []Ask) ([]Choice, error) {
 		return cmp.Or(cmp.Compare(b.kinds[0].size(), a.kinds[0].size()), cmp.Compare(a.ask, b.ask))
 	})
 	s.found = make([]Choice, len(s.wants))
-	if !s.place(0) {
+	if s.place(0) {
+		return s.found, nil
+	}
+	err := errNoRoom
+	if s.tries > maxTries {
+		err = s.pack()
+	}
+	if err != nil {
 		texts := make([]string, len(asks))
 		for i, a := range asks {
 			texts[i] = a.String()
 		}
-		return nil, fmt.Errorf("no room for %s: %w", strings.Join(texts, ","), errdefs.ErrResourceExhausted)
+		return nil, fmt.Errorf("room for %s: %w", strings.Join(texts, ","), err)
 	}
 	return s.found, nil
 }

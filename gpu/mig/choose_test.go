@@ -85,18 +85,19 @@ func TestChoose(t *testing.T) {
 		asks  string
 		want  string // the same
 	}{
-		"the end of a GPU keeps its halves":      {"", "1g.18gb", "0:1g.18gb@6"},
-		"beside its like":                        {"0:1g.18gb@6", "1g.18gb", "0:1g.18gb@4 0:1g.18gb@5"},
-		"in a GPU that is broken up already":     {"1:1g.18gb@6", "2g.35gb", "1:2g.35gb@4"},
-		"where nothing large is lost":            {"0:3g.71gb@0 1:2g.35gb@0", "2g.35gb", "1:2g.35gb@2"},
-		"a whole GPU where there is one":         {"0:1g.18gb@0", "7g.141gb", "1:7g.141gb@0"},
-		"a half where the other is taken":        {"1:4g.71gb@0", "3g.71gb", "1:3g.71gb@4"},
-		"the upper half, for 4g needs the lower": {"", "3g.71gb", "0:3g.71gb@4"},
-		"media engines to who names them":        {"", "1g.18gb+me", "0:1g.18gb+me@6"},
-		"the least that is enough":               {"", ">=20GiB", "0:1g.35gb@6"},
-		"more where the least has no room":       {"0:1g.18gb@0 0:1g.18gb@2 0:1g.18gb@4 0:1g.18gb@6 1:1g.18gb@0 1:1g.18gb@2 1:1g.18gb@6", ">=20GiB", "1:1g.35gb@4"},
-		"the large one first":                    {"1:7g.141gb@0", "1g.18gb:3,3g.71gb,3g.71gb", ""},
-		"all that there is":                      {"1:7g.141gb@0", "1g.18gb,2g.35gb,4g.71gb", "0:1g.18gb@6 0:2g.35gb@4 0:4g.71gb@0"},
+		"the end of a GPU keeps its halves":       {"", "1g.18gb", "0:1g.18gb@6"},
+		"beside its like":                         {"0:1g.18gb@6", "1g.18gb", "0:1g.18gb@4 0:1g.18gb@5"},
+		"in a GPU that is broken up already":      {"1:1g.18gb@6", "2g.35gb", "1:2g.35gb@4"},
+		"where nothing large is lost":             {"0:3g.71gb@0 1:2g.35gb@0", "2g.35gb", "1:2g.35gb@2"},
+		"a whole GPU where there is one":          {"0:1g.18gb@0", "7g.141gb", "1:7g.141gb@0"},
+		"a half where the other is taken":         {"1:4g.71gb@0", "3g.71gb", "1:3g.71gb@4"},
+		"the upper half, for 4g needs the lower":  {"", "3g.71gb", "0:3g.71gb@4"},
+		"media engines to who names them":         {"", "1g.18gb+me", "0:1g.18gb+me@6"},
+		"the least that is enough":                {"", ">=20GiB", "0:1g.35gb@6"},
+		"more where the least has no room":        {"0:1g.18gb@0 0:1g.18gb@2 0:1g.18gb@4 0:1g.18gb@6 1:1g.18gb@0 1:1g.18gb@2 1:1g.18gb@6", ">=20GiB", "1:1g.35gb@4"},
+		"the large one first":                     {"1:7g.141gb@0", "1g.18gb:3,3g.71gb,3g.71gb", ""},
+		"the large one first, whatever the order": {"1:7g.141gb@0", "1g.18gb,3g.71gb", "0:1g.18gb@0 0:3g.71gb@4"},
+		"all that there is":                       {"1:7g.141gb@0", "1g.18gb,2g.35gb,4g.71gb", "0:1g.18gb@6 0:2g.35gb@4 0:4g.71gb@0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			gpus := machine("H200", 2)
@@ -143,6 +144,12 @@ func TestChooseErrors(t *testing.T) {
 	if _, err = Choose(nil, []Ask{{Profile: "1g.18gb", Count: 1}}); !errdefs.IsNotFound(err) {
 		t.Error(err)
 	}
+	// Who asks for memory gets no media engines that others need.
+	engines := machine("H200", 1)
+	engines[0].Profiles = engines[0].Profiles[1:2]
+	if _, err = Choose(engines, []Ask{{Memory: 1 << 30, Count: 1}}); !errdefs.IsNotFound(err) {
+		t.Error(err)
+	}
 	if _, err = Choose(machine("H200", 2), []Ask{{Profile: "7g.141gb", Count: 3}}); !errdefs.IsResourceExhausted(err) || !strings.Contains(err.Error(), "7g.141gb:3") {
 		t.Error(err)
 	}
@@ -161,8 +168,30 @@ func populate(gpus []GPU, chance *rand.Rand) {
 	}
 }
 
+// legal says that what is on a GPU may be there, by NVIDIA's rules alone: no two share a memory slice, each is
+// at a placement of its profile, no profile has more than its most, and the compute slices are enough.
+func legal(g *GPU, compute int) bool {
+	var mask uint64
+	n, used := map[int]int{}, 0
+	for _, in := range g.Instances {
+		i := slices.IndexFunc(g.Profiles, func(p Profile) bool { return p.ID == in.Profile })
+		p := g.Profiles[i]
+		n[p.ID]++
+		used += p.Slices
+		m := (uint64(1)<<in.Placement.Size - 1) << in.Placement.Start
+		if mask&m != 0 || n[p.ID] > p.Max || used > compute || !slices.Contains(p.Placements, in.Placement) {
+			return false
+		}
+		mask |= m
+	}
+	return true
+}
+
+// computeSlices are what the models have.
+var computeSlices = map[string]int{"H200": 7, "H100": 7, "A100-40": 7, "A30": 4, "odd": 5}
+
 // possible is whether all of it has room, tried in every way.
-func possible(gpus []GPU, names []string) bool {
+func possible(gpus []GPU, names []string, compute int) bool {
 	if len(names) == 0 {
 		return true
 	}
@@ -172,9 +201,9 @@ func possible(gpus []GPU, names []string) bool {
 			if p.Name != names[0] {
 				continue
 			}
-			for _, at := range g.Fits(p) {
+			for _, at := range p.Placements {
 				g.Instances = append(g.Instances, Instance{Profile: p.ID, Placement: at})
-				ok := possible(gpus, names[1:])
+				ok := legal(g, compute) && possible(gpus, names[1:], compute)
 				g.Instances = g.Instances[:len(g.Instances)-1]
 				if ok {
 					return true
@@ -205,7 +234,7 @@ func TestChooseAgainstBruteForce(t *testing.T) {
 			if after := fmt.Sprint(gpus); after != before {
 				t.Fatalf("seed %d, %s, round %d: the GPUs were %s, are %s", seed, model, round, before, after)
 			}
-			if want := possible(gpus, names); (err == nil) != want {
+			if want := possible(gpus, names, computeSlices[model]); (err == nil) != want {
 				t.Fatalf("seed %d, %s, round %d: %v on %+v: %v, %v; possible: %v", seed, model, round, names, gpus, got, err, want)
 			}
 			if err != nil {
@@ -228,6 +257,105 @@ func TestChooseAgainstBruteForce(t *testing.T) {
 				gpus[i].Instances = append(gpus[i].Instances, Instance{Profile: c.Profile.ID, Placement: c.Placement})
 			}
 		}
+	}
+}
+
+// A variant of a profile is the same place again: it does not make a GPU more open.
+func TestOpenCountsNoVariants(t *testing.T) {
+	with := machine("H200", 1)[0]
+	without := with
+	without.Profiles = slices.DeleteFunc(slices.Clone(with.Profiles), func(p Profile) bool { return strings.Contains(p.Name, "+") })
+	if with.open() != without.open() || with.open() == 0 {
+		t.Errorf("%d with variants, %d without", with.open(), without.open())
+	}
+}
+
+// check says that choices are what was asked for, and may be made.
+func check(t *testing.T, gpus []GPU, asks []Ask, got []Choice, compute int) {
+	t.Helper()
+	n := 0
+	for _, a := range asks {
+		for range a.Count {
+			c := got[n]
+			n++
+			i := slices.IndexFunc(gpus, func(g GPU) bool { return g.BusID == c.BusID })
+			gpus[i].Instances = append(gpus[i].Instances, Instance{Profile: c.Profile.ID, Placement: c.Placement})
+			if a.Profile != "" && c.Profile.Name != a.Profile || c.Profile.Memory < a.Memory || !legal(&gpus[i], compute) {
+				t.Errorf("asked for %v, got %s at %+v: %+v", a, c.Profile.Name, c.Placement, gpus[i].Instances)
+			}
+		}
+	}
+	if n != len(got) {
+		t.Errorf("asked for %d, got %d", n, len(got))
+	}
+}
+
+// Many that have room are placed as well as few are: what is left is what is best for others.
+func TestChooseManyWell(t *testing.T) {
+	gpus := machine("H200", 3)
+	asks := []Ask{{Profile: "1g.18gb", Count: 17}}
+	got, err := Choose(gpus, asks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, gpus, asks, got, 7)
+	if _, err := Choose(gpus, []Ask{{Profile: "4g.71gb", Count: 1}}); err != nil {
+		t.Errorf("three of 17 are on the last GPU, and its lower half is not free: %v", err)
+	}
+}
+
+// Asked for just what can be on the machine, of which the layout is not told, Choose finds one.
+func TestChooseAPerfectPacking(t *testing.T) {
+	seed := rand.Uint64()
+	chance := rand.New(rand.NewPCG(seed, 1))
+	for _, size := range []int{1, 2, 3, 4, 8, 16} {
+		for round := range 40 {
+			gpus := machine("H200", size)
+			count := map[string]int{}
+			for i := range gpus {
+				g := &gpus[i]
+				for range 12 {
+					p := g.Profiles[chance.IntN(len(g.Profiles))]
+					if fits := g.Fits(p); len(fits) > 0 {
+						g.Instances = append(g.Instances, Instance{Profile: p.ID, Placement: fits[chance.IntN(len(fits))]})
+						count[p.Name]++
+					}
+				}
+			}
+			var asks []Ask
+			for _, p := range gpus[0].Profiles {
+				switch n := count[p.Name]; {
+				case n > 1 && round%2 == 1 && p.plain(): // one of them by its memory
+					asks = append(asks, Ask{Profile: p.Name, Count: n - 1}, Ask{Memory: p.Memory, Count: 1})
+				case n > 0:
+					asks = append(asks, Ask{Profile: p.Name, Count: n})
+				}
+			}
+			got, err := Choose(machine("H200", size), asks)
+			if err != nil {
+				t.Fatalf("seed %d, %d GPUs, round %d: %v", seed, size, round, err)
+			}
+			check(t, machine("H200", size), asks, got, 7)
+		}
+	}
+}
+
+// A search that is given up says so: it is no proof that there is no room.
+func TestChooseGivesUp(t *testing.T) {
+	g := GPU{BusID: "0000:3b:00.0"}
+	var asks []Ask
+	for i := range 12 {
+		p := Profile{ID: i, Name: fmt.Sprintf("1g.%dgb", i+1), Slices: 1, Memory: 1 << 30, Max: 24}
+		for start := range 24 {
+			p.Placements = append(p.Placements, Placement{start, 1})
+		}
+		g.Profiles = append(g.Profiles, p)
+		asks = append(asks, Ask{Profile: p.Name, Count: 2})
+	}
+	g.Profiles = append(g.Profiles, Profile{ID: 99, Name: "23g.1gb", Slices: 23, Memory: 1 << 30, Max: 1, Placements: at(1, 0)})
+	_, err := Choose([]GPU{g}, asks)
+	if !errdefs.IsResourceExhausted(err) || !strings.Contains(err.Error(), "there may be room") {
+		t.Error(err)
 	}
 }
 

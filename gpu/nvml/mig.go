@@ -13,12 +13,20 @@ type MIGRequest struct {
 	TimeoutMS int64 `json:"timeout_ms"`
 	// Owner is of acquire and release.
 	Owner *Owner `json:"owner,omitempty"`
+	// For is the container that acquires. With Share it gets what the owner has already, if others
+	// use that.
+	For   string `json:"for,omitempty"`
+	Share bool   `json:"share,omitempty"`
 	// Asks are acquire's: all that the owner is to have.
 	Asks []MIGAsk `json:"asks,omitempty"`
 	// GPUs are those that may be used; none means every GPU in MIG mode.
 	GPUs []GPURule `json:"gpus,omitempty"`
 	// ShareForeign lets slices be made beside instances that somebody else made.
 	ShareForeign bool `json:"share_foreign,omitempty"`
+	// KeepIdleMS has release keep what it takes back for so long, for the next owner of the same profile.
+	KeepIdleMS int64 `json:"keep_idle_ms,omitempty"`
+	// GiveUpIdle has sweep destroy also what is kept.
+	GiveUpIdle bool `json:"give_up_idle,omitempty"`
 	// DryRun has sweep say what it would do.
 	DryRun bool `json:"dry_run,omitempty"`
 }
@@ -29,12 +37,14 @@ type Driver struct {
 	Load    string `json:"load"` // differs after each loading; opaque
 }
 
-// Owner is the container that a slice is for, and the process that answers for it.
+// Owner is whom slices are for: a container, or a pod whose containers share them. Container and
+// Pod are names for people; what tells one owner from another, also of the same name, is Group.
 type Owner struct {
 	Namespace string `json:"namespace"` // containerd's
 	Container string `json:"container"`
 	Pod       string `json:"pod,omitempty"`
-	PID       int    `json:"pid"`        // the shim's
+	Group     string `json:"group"`      // random; all slices that were acquired at once have the same
+	PID       int    `json:"pid"`        // of the shim that acquired them
 	StartTime uint64 `json:"start_time"` // field 22 of /proc/PID/stat, in clock ticks
 }
 
@@ -106,7 +116,9 @@ const (
 	Destroyed Deed = "destroyed" // the instance, and its record
 	Forgotten Deed = "forgotten" // the record: there is no such instance
 	Zombie    Deed = "zombie"    // the instance cannot be destroyed yet; a later sweep tries again
+	Idled     Deed = "idle"      // it is kept for the next owner
 	Kept      Deed = "kept"
+	Unreached Deed = "unreached" // nothing: its GPU does not answer, or was locked
 )
 
 // MIGList is the answer of `berth-gpu mig ls`.
@@ -116,7 +128,7 @@ type MIGList struct {
 
 // MIGGPU is a GPU that can do MIG.
 type MIGGPU struct {
-	Index     int           `json:"index"`
+	Index     int           `json:"index"` // -1 if the GPU does not tell
 	UUID      string        `json:"uuid"`
 	BusID     string        `json:"bus_id"`
 	Mode      string        `json:"mode"`              // MIGEnabled or MIGDisabled
@@ -125,7 +137,8 @@ type MIGGPU struct {
 	Instances []MIGInstance `json:"instances,omitempty"`
 	Fits      []MIGFit      `json:"fits,omitempty"`
 	Torn      []string      `json:"torn,omitempty"` // records that cannot be read
-	Error     *Error        `json:"error,omitempty"`
+	// Error is why the GPU does not answer. Then Instances are those of the records.
+	Error *Error `json:"error,omitempty"`
 }
 
 // MIGInstance is one GPU instance. Without Owner it is foreign.
@@ -136,7 +149,9 @@ type MIGInstance struct {
 	UUIDs   []string  `json:"uuids,omitempty"`
 	Owner   *Owner    `json:"owner,omitempty"`
 	State   string    `json:"state,omitempty"` // of the owner's record
+	Life    string    `json:"life,omitempty"`  // what there is of the owner; empty if nothing
 	Since   time.Time `json:"since,omitzero"`
+	Until   time.Time `json:"until,omitzero"` // how long it is kept idle
 }
 
 // MIGFit is how many more of a profile there is room for.

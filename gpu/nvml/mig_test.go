@@ -15,7 +15,7 @@ import (
 
 func goodRequest() MIGRequest {
 	return MIGRequest{Run: "/run/berth", BootID: "e95d80e1-0000", Driver: Driver{"570.133.20", "4711"}, TimeoutMS: 1000,
-		Owner: &Owner{Namespace: "k8s.io", Container: "abc_1.2-3", PID: 7, StartTime: 9},
+		Owner: &Owner{Namespace: "k8s.io", Container: "abc_1.2-3", Group: "0123", PID: 7, StartTime: 9},
 		Asks:  []MIGAsk{{Profile: "1g.18gb+me", Count: 2}, {Memory: 1 << 30, Count: 1}},
 		GPUs:  []GPURule{{BusID: "0000:3b:00.0", AllowMode: true}}}
 }

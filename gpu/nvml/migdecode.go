@@ -15,7 +15,8 @@ import (
 
 const (
 	maxAsks    = 64
-	maxTimeout = 10 * 60 * 1000 // milliseconds
+	maxTimeout = 2 * 60 * 60 * 1000 // milliseconds
+	maxIdle    = 60 * 60 * 1000
 	maxReport  = 4096
 	maxSlots   = 64
 )
@@ -62,6 +63,8 @@ func (q *MIGRequest) check() error {
 		return fmt.Errorf("boot %q, driver %+v", q.BootID, q.Driver)
 	case q.TimeoutMS <= 0 || q.TimeoutMS > maxTimeout:
 		return fmt.Errorf("timeout_ms is %d", q.TimeoutMS)
+	case q.KeepIdleMS < 0 || q.KeepIdleMS > maxIdle:
+		return fmt.Errorf("keep_idle_ms is %d", q.KeepIdleMS)
 	case len(q.Asks) > maxAsks || len(q.GPUs) > maxDevices:
 		return fmt.Errorf("%d asks, %d GPUs", len(q.Asks), len(q.GPUs))
 	}
@@ -80,6 +83,9 @@ func (q *MIGRequest) check() error {
 			return fmt.Errorf("bus id %q", g.BusID)
 		}
 	}
+	if q.For != "" && !isWord(q.For) {
+		return fmt.Errorf("for is %q", q.For)
+	}
 	if q.Owner != nil {
 		return q.Owner.Check()
 	}
@@ -88,7 +94,7 @@ func (q *MIGRequest) check() error {
 
 // Check holds an owner against the grammar of containerd's ids.
 func (o *Owner) Check() error {
-	if !isWord(o.Namespace) || !isWord(o.Container) || o.Pod != "" && !isWord(o.Pod) || o.PID <= 0 || o.StartTime == 0 {
+	if !isWord(o.Namespace) || !isWord(o.Container) || o.Pod != "" && !isWord(o.Pod) || !isWord(o.Group) || o.PID <= 0 || o.StartTime == 0 {
 		return fmt.Errorf("owner %+v", *o)
 	}
 	return nil
@@ -163,7 +169,11 @@ func DecodeMIGList(data []byte) (*MIGList, error) {
 }
 
 func (g *MIGGPU) check() error {
-	if !match(g.UUID, "GPU-"+uuid) || !isBusID(g.BusID) || g.Index < 0 || g.Index >= maxDevices || g.Slots < 0 || g.Slots > maxSlots || len(g.Instances) > maxMIG {
+	least, known := 0, match(g.UUID, "GPU-"+uuid)
+	if g.Error != nil {
+		least, known = -1, known || g.UUID == ""
+	}
+	if !known || !isBusID(g.BusID) || g.Index < least || g.Index >= maxDevices || g.Slots < 0 || g.Slots > maxSlots || len(g.Instances) > maxMIG {
 		return fmt.Errorf("GPU %d, %q, %q, %d slots, %d instances", g.Index, g.UUID, g.BusID, g.Slots, len(g.Instances))
 	}
 	for _, in := range g.Instances {

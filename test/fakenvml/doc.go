@@ -14,8 +14,8 @@
 // who is not root. MIG UUIDs of created instances are random, as the real ones. Events, ECC and
 // field values are NOT_SUPPORTED.
 //
-// A [Rule] makes one symbol fail, wait, or end the process once its work is done; kills the process
-// at the N-th call of any; has a foreigner be faster at a place. A symbol that a
+// A [Rule] makes one symbol fail, wait, stop the process first, or end it once the work is done; kills
+// it at the N-th call of any; has a foreigner be faster at a place. A symbol that a
 // driver is too old to have is left out by [Build], which is the only way to have it missing.
 //
 // The library's C is checked against NVIDIA's nvml.h, which comes with the Go module go-nvml.

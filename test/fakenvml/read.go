@@ -71,7 +71,7 @@ func (s *State) line(line string) (err error) {
 		var p Process
 		_, err = fmt.Sscan(line, &verb, &p.GPU, &p.PID, &p.Bytes, &p.GI, &p.CI)
 		s.Processes = append(s.Processes, p)
-	case Fault, Delay, Exit, Crash, Thief:
+	case Fault, Delay, Exit, Crash, Thief, Stop:
 		var r Rule
 		_, err = fmt.Sscan(line, &r.Verb, &r.Symbol, &r.Value, &r.GPU)
 		s.Rules = append(s.Rules, r)

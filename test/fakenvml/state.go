@@ -82,20 +82,24 @@ const (
 	Exit  Verb = "exit"  // do the work, then _exit(Value)
 	Crash Verb = "crash" // SIGKILL after the process's call of number Value; the Symbol is AnyCall
 	Thief Verb = "thief" // Value times a foreigner takes the very place before nvmlDeviceCreateGpuInstanceWithPlacement
+	Stop  Verb = "stop"  // stop the process by SIGSTOP first: the test does what it wants meanwhile, and sends SIGCONT
 )
 
 // AnyCall is the Symbol of a Rule for all of them.
 const AnyCall = "*"
 
-// Latencies are those that were reported of real GPUs: initialisation 10 ms, creation and
-// destruction of a GPU instance in the order of a second (dra-driver-nvidia-gpu PR #1018, and the
-// comments of its nvlib.go), here a tenth of that.
-func Latencies() []Rule {
-	return []Rule{
-		{Delay, "nvmlInit_v2", 10_000, -1},
-		{Delay, "nvmlDeviceCreateGpuInstanceWithPlacement", 100_000, -1},
-		{Delay, "nvmlGpuInstanceDestroy", 100_000, -1},
+// Latencies are those of real GPUs, or a part of them, in percent. Reported is that initialisation
+// takes 10 ms, and the destruction of a GPU instance about a second (dra-driver-nvidia-gpu: a log in
+// PR #1018, and the comments of its nvlib.go). Nobody reports the creation: here it takes as long as
+// the destruction, and what concerns a compute instance a tenth of that.
+func Latencies(percent int) (rules []Rule) {
+	for symbol, ms := range map[string]int{
+		"nvmlInit_v2": 10, "nvmlDeviceCreateGpuInstanceWithPlacement": 1000, "nvmlGpuInstanceDestroy": 1000,
+		"nvmlGpuInstanceCreateComputeInstance": 100, "nvmlComputeInstanceDestroy": 100,
+	} {
+		rules = append(rules, Rule{Delay, symbol, ms * 10 * percent, -1})
 	}
+	return rules
 }
 
 // Machine is one with n GPUs of a model. Minors are not the indices: NVML counts along the bus,

@@ -3,15 +3,19 @@
 package gpu
 
 import (
+	"context"
+	"errors"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"berth/test/e2e/image"
 	"berth/test/e2e/node"
 	"berth/test/fakedriver"
 	"berth/test/fakenvml"
@@ -94,13 +98,15 @@ func TestSlice(t *testing.T) {
 	wantNoSlices(t, m, state)
 }
 
-// wantNoSlices wants what there was at the start.
+// wantNoSlices wants what there was at the start, once releases have ended that
+// nobody waited for.
 func wantNoSlices(t *testing.T, m *machine, state string) {
 	t.Helper()
+	awaitHelpers(testContext(t), t, m.Root)
 	if live := instances(t, state); count(live) != 0 {
 		t.Errorf("instances left: %+v", live)
 	}
-	for _, pattern := range []string{"mig/*/*.json", "claims/*"} {
+	for _, pattern := range []string{"mig/*/*.json", "claims/*", "tenants/*"} {
 		if left := must(filepath.Glob(filepath.Join(m.run, pattern)))(t); left != nil {
 			t.Errorf("left behind: %q", left)
 		}
@@ -154,6 +160,141 @@ func TestSliceShimKilled(t *testing.T) {
 		t.Error(err)
 	}
 	wantNoSlices(t, m, state)
+}
+
+// TestSliceOrphan kills containerd and the shim, so that nobody cleans up: the
+// container lives on, and keeps its slice, though it does nothing on it and the
+// driver would let it go. Another containerd's container is refused and learns
+// who has it, and gets it once the first was cleaned up.
+func TestSliceOrphan(t *testing.T) {
+	m, state := sliced(t, 1)
+	ctx := testContext(t)
+	other := must(node.Start(ctx, node.Config{Env: []string{"BERTH_GPU_CONFIG=" + config}}))(t)
+	t.Cleanup(func() {
+		if err := other.Stop(testContext(t)); err != nil {
+			t.Error(err)
+		}
+	})
+	ask := func() error {
+		_, err := other.Ctr(ctx, "run", "--detach", "--snapshotter", other.Snapshotter(), "--runtime", node.GPURuntime,
+			"--annotation", "berth.dev/mig=7g.141gb", image.Demo, "other", "sleep", "1000")
+		return err
+	}
+	c := start(ctx, t, slice("", "7g.141gb"))
+	before := instances(t, state)
+	shim, init := shimOf(t, c.ID()), int(c.task.Pid())
+	if err := shared.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(shim, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(); err == nil || !strings.Contains(err.Error(), "7g.141gb at 0:8 of "+shared.ID()+"/"+c.ID()+" (its shim is gone, and its processes live)") {
+		t.Errorf("the error is %v", err)
+	}
+	if _, err := other.Ctr(ctx, "container", "delete", "other"); err != nil {
+		t.Error(err)
+	}
+	if out := reclaim(ctx, t); !strings.Contains(out, "kept") {
+		t.Errorf("reclaim: %s", out)
+	}
+	if after := instances(t, state); !reflect.DeepEqual(after, before) || unix.Kill(init, 0) != nil {
+		t.Errorf("the container has %+v, had %+v", after, before)
+	}
+	if err := shared.Resume(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeContainer(ctx, c.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(); err != nil {
+		t.Errorf("once it is cleaned up: %v", err)
+	}
+	if _, err := other.Ctr(ctx, "task", "delete", "--force", "other"); err != nil {
+		t.Error(err)
+	}
+	if _, err := other.Ctr(ctx, "container", "delete", "other"); err != nil {
+		t.Error(err)
+	}
+	wantNoSlices(t, m, state)
+}
+
+// TestSliceInUse has another process use a slice when its container is deleted:
+// the deletion does not wait for that, nor does the shim's end, and the slice is
+// destroyed once the process has gone, though nobody asks for it.
+func TestSliceInUse(t *testing.T) {
+	for _, how := range []string{"by its shim", "by shim delete"} {
+		t.Run(how, func(t *testing.T) {
+			m, state := sliced(t, 1)
+			ctx := testContext(t)
+			c := start(ctx, t, slice("", "1g.18gb"))
+			user := shared.Command(ctx, "cat")
+			stdin := must(user.StdinPipe())(t)
+			if err := user.Start(); err != nil {
+				t.Fatal(err)
+			}
+			s := must(fakenvml.Read(state))(t)
+			in := s.GPUs[0].Instances[0]
+			s.Processes = []fakenvml.Process{{PID: user.Process.Pid, GI: in.ID, CI: in.Compute[0].ID}}
+			if err := s.Write(state); err != nil {
+				t.Fatal(err)
+			}
+			if how == "by its shim" {
+				if _, err := c.task.Delete(ctx, containerd.WithProcessKill); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				deleted := deletion(ctx, t, c.ID())
+				if err := unix.Kill(shimOf(t, c.ID()), unix.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+				deleted()
+			}
+			if live := instances(t, state); count(live) != 1 || len(helpers(t, m.Root)) != 1 {
+				t.Errorf("while the slice is in use there are instances %+v, helpers %v", live, helpers(t, m.Root))
+			}
+			if out, err := berth(ctx, "gpu", "ls"); err != nil || !strings.Contains(out, "Zombie") {
+				t.Errorf("berth gpu ls: %v: %s", err, out)
+			}
+			if err := removeContainer(ctx, c.ID()); err != nil {
+				t.Error(err)
+			}
+			if err := errors.Join(stdin.Close(), user.Wait()); err != nil {
+				t.Fatal(err)
+			}
+			wantNoSlices(t, m, state)
+		})
+	}
+}
+
+// reclaim is what `berth gpu reclaim` says.
+func reclaim(ctx context.Context, t *testing.T, args ...string) string {
+	t.Helper()
+	return must(berth(ctx, append([]string{"gpu", "reclaim"}, args...)...))(t)
+}
+
+// berth runs the operator's tool.
+func berth(ctx context.Context, args ...string) (string, error) {
+	cmd := shared.Command(ctx, "berth", args...)
+	cmd.Env = append(cmd.Env, "BERTH_GPU_CONFIG="+config)
+	return shared.Run(cmd)
+}
+
+// awaitHelpers waits for the end of the helpers that work on a machine: releases
+// that nobody waited for.
+func awaitHelpers(ctx context.Context, t *testing.T, root string) {
+	t.Helper()
+	for _, pid := range helpers(t, root) {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue // it has gone
+		}
+		deadline, _ := ctx.Deadline()
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
+		if _ = unix.Close(fd); n != 1 {
+			t.Errorf("helper %d does not end: %v", pid, err)
+		}
+	}
 }
 
 // TestSliceOfPod has the containers of a pod share a slice.

@@ -70,15 +70,12 @@ func TestSliceStorm(t *testing.T) {
 	if ran < pods/2 || killed == 0 {
 		t.Errorf("%d of %d containers ran, %d helpers were killed: this shows nothing", ran, pods, killed)
 	}
-	reclaim := shared.Command(ctx, "berth", "gpu", "reclaim")
-	reclaim.Env = append(reclaim.Env, "BERTH_GPU_CONFIG="+config)
-	if out, err := shared.Run(reclaim); err != nil {
-		t.Errorf("reclaim: %v: %s", err, out)
-	}
+	awaitHelpers(ctx, t, m.Root)
+	reclaim(ctx, t)
 	if after := must(fakenvml.Read(state))(t); !reflect.DeepEqual(after, before) {
 		t.Errorf("at the end NVML has\n%+v\nat the start it had\n%+v", after, before)
 	}
-	for _, pattern := range []string{"mig/*/*.json", "claims/*"} {
+	for _, pattern := range []string{"mig/*/*.json", "claims/*", "tenants/*"} {
 		if left := must(filepath.Glob(filepath.Join(m.run, pattern)))(t); left != nil {
 			t.Errorf("left behind: %q", left)
 		}
@@ -96,9 +93,7 @@ func foreign(t *testing.T, m *machine, state string) fakenvml.State {
 		t.Fatal(err)
 	}
 	s.GPUs[last].Instances = []fakenvml.Instance{{ID: in.GI, Profile: 9, Start: 0, Compute: []fakenvml.Compute{{Profile: 2, UUID: migUUID(in)}}}}
-	for _, symbol := range []string{"nvmlDeviceCreateGpuInstanceWithPlacement", "nvmlGpuInstanceDestroy", "nvmlInit_v2"} {
-		s.Rules = append(s.Rules, fakenvml.Rule{Verb: fakenvml.Delay, Symbol: symbol, Value: 20_000, GPU: -1})
-	}
+	s.Rules = fakenvml.Latencies(2)
 	if err := s.Write(state); err != nil {
 		t.Fatal(err)
 	}

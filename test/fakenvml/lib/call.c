@@ -112,10 +112,13 @@ nvmlReturn_t call_begin(struct call *c, const void *h, unsigned kinds, int gpu)
 	c->index = gpu;
 	NEED(load(c, writes), NVML_ERROR_UNKNOWN);
 	nvmlReturn_t resolved = kinds & ~CREATES ? resolve(c, h, kinds) : NVML_SUCCESS;
-	const struct rule *r = find_rule(c, "delay");
-	if (r) { /* without the lock: a slow call holds no other up */
+	const struct rule *r = find_rule(c, "delay"), *stop = find_rule(c, "stop");
+	if (r || stop) { /* without the lock: a slow call holds no other up */
 		unload(c);
-		usleep(r->value);
+		if (r)
+			usleep(r->value);
+		if (stop)
+			raise(SIGSTOP);
 		NEED(load(c, writes), NVML_ERROR_UNKNOWN);
 		resolved = kinds & ~CREATES ? resolve(c, h, kinds) : NVML_SUCCESS;
 	}

@@ -94,7 +94,7 @@ static bool read_line(struct state *s, const char *line)
 		return read_ci(s, line);
 	if (strcmp(verb, "proc") == 0)
 		return read_proc(s, line);
-	static const char *const verbs[] = {"fault", "delay", "exit", "crash", "thief"};
+	static const char *const verbs[] = {"fault", "delay", "exit", "crash", "thief", "stop"};
 	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
 		if (strcmp(verb, verbs[i]) == 0)
 			return read_rule(s, line);

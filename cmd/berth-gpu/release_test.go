@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	wire "berth/gpu/nvml"
+	"berth/test/fakenvml"
+)
+
+// What a release could not do, since somebody held the lock, or it was killed, whoever comes next
+// does, though the shim that acquired it lives.
+func TestReleaseMissed(t *testing.T) {
+	for name, miss := range map[string]func(*rig, *wire.MIGRequest){
+		"the lock is held": func(r *rig, q *wire.MIGRequest) {
+			lock, err := os.OpenFile(filepath.Join(r.run, "gpu/mig", r.read().GPUs[0].BusID, "lock"), os.O_RDWR, 0)
+			if err != nil {
+				r.Fatal(err)
+			}
+			defer lock.Close()
+			if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+				r.Fatal(err)
+			}
+			q.TimeoutMS = 100
+			if _, failed, _ := r.ask("release", q); failed == nil || failed.Code != wire.CodeLocked {
+				r.Errorf("the error is %v", failed)
+			}
+		},
+		"it is killed between two instances": func(r *rig, q *wire.MIGRequest) {
+			s := r.read()
+			s.Rules = []fakenvml.Rule{{Verb: fakenvml.Exit, Symbol: "nvmlGpuInstanceDestroy", Value: 9, GPU: -1}}
+			r.write(s)
+			if _, _, code := r.ask("release", q); code != 9 {
+				r.Errorf("exit status %d", code)
+			}
+			s = r.read()
+			s.Rules = nil
+			r.write(s)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, sliced(fakenvml.H200, 1))
+			first := r.read()
+			r.acquire(r.request(r.me("a"), ask1g(7)))
+			miss(r, r.request(r.me("a")))
+			if n := len(r.read().GPUs[0].Instances); n == 0 {
+				t.Fatal("nothing was missed")
+			}
+			r.acquire(r.request(r.me("b"), ask1g(7)))
+			r.report("release", r.request(r.me("b")))
+			r.asAtFirst(first, "at the end")
+		})
+	}
+}
+
+// A release that comes late takes nothing from another container of the same name.
+func TestLateRelease(t *testing.T) {
+	r := newRig(t, sliced(fakenvml.H200, 1))
+	earlier := r.me("a")
+	earlier.Group = "earlier"
+	r.acquire(r.request(earlier, ask1g(1)))
+	made := r.acquire(r.request(r.me("a"), ask1g(1)))
+	if deeds, _ := r.report("release", r.request(earlier)); !reflect.DeepEqual(deeds, []wire.Deed{wire.Destroyed}) {
+		t.Errorf("the late release: %v", deeds)
+	}
+	r.distinct(made, "after the late release")
+	if deeds, _ := r.report("sweep", r.request(nil)); !reflect.DeepEqual(deeds, []wire.Deed{wire.Kept}) {
+		t.Errorf("swept: %v", deeds)
+	}
+}
+
+// A full disk keeps nobody from giving back: no new slice is made, and the old ones go, those in
+// use when their users have gone.
+func TestFullDisk(t *testing.T) {
+	r := newRig(t, sliced(fakenvml.H200, 1))
+	first := r.read()
+	if err := unix.Mount("tmpfs", r.run, "tmpfs", 0, "size=128k"); err != nil {
+		t.Skipf("missing capability: mount(2): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(r.run, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	r.state = filepath.Join(t.TempDir(), "state")
+	r.write(first)
+	made := r.acquire(r.request(r.me("a"), ask1g(2)))
+	filler, err := os.Create(filepath.Join(r.run, "filler"))
+	for err == nil {
+		_, err = filler.Write(make([]byte, 4096))
+	}
+	if err := filler.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, failed, code := r.ask("acquire", &wire.MIGRequest{Run: r.run, BootID: r.boot, Driver: r.driver, TimeoutMS: 10_000, Owner: r.me("b"), Asks: []wire.MIGAsk{ask1g(1)}}); code != 1 {
+		t.Errorf("acquired on a full disk: %v", failed)
+	}
+	user := newPod(t, 1)
+	s := r.read()
+	s.Processes = []fakenvml.Process{{PID: user.PID, Bytes: 1 << 30, GI: made[0].GI, CI: made[0].CI}}
+	r.write(s)
+	q := r.request(r.me("a"))
+	q.TimeoutMS = 100
+	if deeds, report := r.report("release", q); len(deeds) < 2 || deeds[len(deeds)-1] != wire.Zombie || len(r.read().GPUs[0].Instances) != 1 {
+		t.Errorf("released: %+v, left %v", report, instances(r.read()))
+	}
+	user.die()
+	if deeds, _ := r.report("sweep", r.request(nil)); !reflect.DeepEqual(deeds, []wire.Deed{wire.Destroyed}) {
+		t.Errorf("swept: %v", deeds)
+	}
+	s = r.read()
+	s.Processes = nil
+	r.write(s)
+	r.asAtFirst(first, "at the end")
+}
+
+// Between its tries a release has let go of the driver: it would keep it from being unloaded.
+func TestReleaseLetsGo(t *testing.T) {
+	r := newRig(t, sliced(fakenvml.H200, 1))
+	made := r.acquire(r.request(r.me("a"), ask1g(1)))
+	user := newPod(t, 1)
+	s := r.read()
+	s.Processes = []fakenvml.Process{{PID: user.PID, Bytes: 1 << 30, GI: made[0].GI, CI: made[0].CI}}
+	s.Rules = []fakenvml.Rule{{Verb: fakenvml.Exit, Symbol: "nvmlShutdown", Value: 9, GPU: -1}}
+	r.write(s)
+	if _, _, code := r.ask("release", r.request(r.me("a"))); code != 9 {
+		t.Errorf("exit status %d: it did not let go after a try", code)
+	}
+	user.die()
+}
