@@ -123,6 +123,9 @@ func (m MIG) List(ctx context.Context) (*nvml.MIGList, error) {
 	return m.Helper.ListMIG(ctx, q)
 }
 
+// Refusals are how often nobody got a slice, since the last boot.
+func (m MIG) Refusals() ([]ledger.Refusal, error) { return ledger.Refusals(m.Roots.Run) }
+
 func (m MIG) request(timeout time.Duration) (nvml.MIGRequest, error) {
 	q, err := m.Roots.MIGRequest(timeout)
 	q.ShareForeign = m.Policy.ShareForeign

@@ -135,6 +135,12 @@ func TestSliceRefused(t *testing.T) {
 	if after := instances(t, state); !reflect.DeepEqual(before, after) {
 		t.Errorf("instances %+v, were %+v", after, before)
 	}
+	metrics := must(berth(ctx, "gpu", "metrics"))(t)
+	for _, want := range []string{`profile="7g.141gb",state="allocated"} 1`, `profile="1g.18gb"} 0`, `{profile="1g.18gb",reason="room"} 1`, `{profile="other",reason="request"} 1`} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("the metrics lack %s:\n%s", want, metrics)
+		}
+	}
 	if _, err := c.task.Delete(ctx, containerd.WithProcessKill); err != nil {
 		t.Fatal(err)
 	}
