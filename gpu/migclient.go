@@ -52,6 +52,9 @@ func (m MIG) Acquire(ctx context.Context, owner SliceOwner, container string, as
 			q.GPUs = append(q.GPUs, nvml.GPURule{BusID: d.BusID, AllowMode: names(m.Policy.AllowMode, d)})
 		}
 	}
+	if len(m.Policy.AllowMode) > 0 {
+		defer m.Roots.forgetModes()
+	}
 	if len(q.GPUs) == 0 { // which for berth-gpu means all
 		return nil, fmt.Errorf("no GPU may be partitioned: none is healthy, or named by mig.gpus in the configuration: %w", errdefs.ErrFailedPrecondition)
 	}

@@ -84,6 +84,8 @@ func health(d gpu.DeviceStatus) string {
 		return "excluded"
 	case d.Bar != nil:
 		return fmt.Sprintf("barred (Xid %d)", d.Bar.Xid)
+	case d.MIGMode:
+		return "ok, MIG mode"
 	}
 	return "ok"
 }

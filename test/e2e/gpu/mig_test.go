@@ -147,6 +147,27 @@ func TestSliceRefused(t *testing.T) {
 	wantNoSlices(t, m, state)
 }
 
+// TestSlicedIsNotWhole has no GPU given whole that is in MIG mode, though nothing
+// is in it.
+func TestSlicedIsNotWhole(t *testing.T) {
+	m, _ := sliced(t, 1)
+	ctx := testContext(t)
+	for asks, want := range map[string]string{"1": "in MIG mode and empty", "index:0": "`nvidia-smi -i 0 -mig 0`"} {
+		if _, err := tryStart(ctx, t, request{id: "whole", gpu: asks}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: the error is %v, want %q", asks, err, want)
+		}
+		if hasClaim(m, "whole") {
+			t.Errorf("%s: a claim is left", asks)
+		}
+		if err := removeContainer(ctx, "whole"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out := must(berth(ctx, "gpu", "ls"))(t); !strings.Contains(out, "ok, MIG mode") || !strings.Contains(out, "[........]") {
+		t.Errorf("berth gpu ls: %s", out)
+	}
+}
+
 func hasClaim(m *machine, id string) bool { return exists(m.claim(id)) }
 
 // TestSliceShimKilled kills a shim: who cleans up after it gives the slice back.
