@@ -19,9 +19,11 @@ const (
 	GPURuntime  = "io.containerd.gpu.v2"
 	RuncRuntime = "io.containerd.runc.v2"
 
-	PodHandler  = "pod"
-	GPUHandler  = "gpu"
-	RuncHandler = "runc"
+	PodHandler = "pod"
+	GPUHandler = "gpu"
+	// GPUUsersHandler is that of pods with a user namespace, see docs/gpu.md.
+	GPUUsersHandler = "gpu-users"
+	RuncHandler     = "runc"
 )
 
 // configTemplate is containerd's configuration; @DIR@ and the like are replaced.
@@ -83,6 +85,12 @@ pod_annotations = ['berth.dev/*']
 container_annotations = ['berth.dev/*']
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu.options]
 Root = '@DIR@/runc'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu-users]
+runtime_type = 'io.containerd.runc.v2'
+runtime_path = '@BIN@/containerd-shim-gpu-v2'
+pod_annotations = ['berth.dev/*']
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu-users.options]
+Root = '@DIR@/runc'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
 runtime_type = 'io.containerd.runc.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
@@ -112,6 +120,11 @@ func (n *Node) writeConfig() error {
 			return fmt.Errorf("lay out node: %w", err)
 		}
 	}
+	if n.config.StateSize > 0 {
+		if err := n.mountState(); err != nil {
+			return err
+		}
+	}
 	snapshotter, err := snapshotterFor(n.dir)
 	if err != nil {
 		return err
@@ -122,6 +135,7 @@ func (n *Node) writeConfig() error {
 		"@LEVEL@", n.config.logLevel(),
 		"@SNAPSHOTTER@", snapshotter,
 		"@PAUSE@", image.Pause,
+		"@BIN@", filepath.Join(n.checkout, "bin"),
 		"@TOOLS@", filepath.Join(n.checkout, ".tools", "bin"),
 	)
 	files := map[string]string{
@@ -133,6 +147,26 @@ func (n *Node) writeConfig() error {
 		if err := os.WriteFile(filepath.Join(n.dir, name), []byte(values.Replace(content)), 0o600); err != nil {
 			return fmt.Errorf("write configuration: %w", err)
 		}
+	}
+	return nil
+}
+
+// mountState mounts a tmpfs at the state directory, and moves the shims' sockets
+// there.
+func (n *Node) mountState() error {
+	options := fmt.Sprintf("mode=711,size=%d", n.config.StateSize)
+	if err := unix.Mount("berth-test", n.StateDir(), "tmpfs", 0, options); err != nil {
+		return fmt.Errorf("mount the state directory: %w", err)
+	}
+	sockets := filepath.Join(n.dir, "s")
+	if err := os.Remove(sockets); err != nil {
+		return fmt.Errorf("lay out node: %w", err)
+	}
+	if err := os.Mkdir(filepath.Join(n.StateDir(), "s"), 0o700); err != nil {
+		return fmt.Errorf("lay out node: %w", err)
+	}
+	if err := os.Symlink("state/s", sockets); err != nil {
+		return fmt.Errorf("lay out node: %w", err)
 	}
 	return nil
 }
