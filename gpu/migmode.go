@@ -33,34 +33,35 @@ type modes struct {
 // in it: for CUDA it is no device. The kernel shows it like any other, so NVML
 // is asked about those that were selected. Where it cannot be, they are taken
 // for what they seem to be.
-func (p *Planner) whole(ctx context.Context, req *Request, inv *Inventory, selected []Selected) ([]Selected, error) {
+func (p *Planner) whole(ctx context.Context, req *Request, s *survey) ([]Selected, error) {
+	selected := s.selected
 	if !req.Annotated || p.NVML == nil {
 		return selected, nil
 	}
 	var asked []string
-	for _, s := range selected {
-		if s.Instance == nil && len(s.Device.MIG) == 0 {
-			asked = append(asked, s.Device.BusID)
+	for _, d := range selected {
+		if d.Instance == nil && len(d.Device.MIG) == 0 {
+			asked = append(asked, d.Device.BusID)
 		}
 	}
 	if len(asked) == 0 {
 		return selected, nil
 	}
-	known, err := p.modes(ctx, asked)
+	known, err := p.modes(ctx, s.files, asked)
 	if err != nil {
 		log.G(ctx).WithError(err).Warn("whether a GPU is in MIG mode cannot be told; it is given whole")
 		return selected, nil
 	}
-	for i := range inv.Devices {
-		inv.Devices[i].MIGMode = known[inv.Devices[i].BusID] == nvml.MIGEnabled
+	for i := range s.inv.Devices {
+		s.inv.Devices[i].MIGMode = known[s.inv.Devices[i].BusID] == nvml.MIGEnabled
 	}
-	if selected, err = Select(req, inv.Devices, p.usable); err != nil {
+	if selected, err = Select(req, s.inv.Devices, p.usable); err != nil {
 		return nil, err
 	}
-	for _, s := range selected {
-		if s.Instance == nil && s.Device.emptyMIG() {
+	for _, d := range selected {
+		if d.Instance == nil && d.Device.emptyMIG() {
 			return nil, fmt.Errorf("GPU %s (index %d) is in MIG mode and has no MIG device, so that CUDA finds none on it; ask for one by %smig, or have an administrator turn the mode off with `nvidia-smi -i %d -mig 0`: %w",
-				orUnknown(s.Device.UUID, s.Device.BusID), s.Device.Index, AnnotationPrefix, s.Device.Index, errdefs.ErrFailedPrecondition)
+				orUnknown(d.Device.UUID, d.Device.BusID), d.Device.Index, AnnotationPrefix, d.Device.Index, errdefs.ErrFailedPrecondition)
 		}
 	}
 	return selected, nil
@@ -69,8 +70,9 @@ func (p *Planner) whole(ctx context.Context, req *Request, inv *Inventory, selec
 // emptyMIG says that the GPU is in MIG mode, with nothing in it.
 func (d Device) emptyMIG() bool { return d.MIGMode && len(d.MIG) == 0 }
 
-// modes are those of GPUs, as kept or as NVML says now.
-func (p *Planner) modes(ctx context.Context, busIDs []string) (map[string]string, error) {
+// modes are those of GPUs, as kept or as NVML says now. The rest of what it says
+// is kept for requirements, so that it is not asked for that too.
+func (p *Planner) modes(ctx context.Context, files *Files, busIDs []string) (map[string]string, error) {
 	boot, driver, err := epoch(p.Roots)
 	if err != nil {
 		return nil, err
@@ -83,6 +85,9 @@ func (p *Planner) modes(ctx context.Context, busIDs []string) (map[string]string
 	list, err := p.NVML(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if raw, err := json.Marshal(list); err == nil {
+		_ = files.StoreNVML(raw) // the next one asks again
 	}
 	m = modes{Boot: boot, Driver: driver, At: time.Now(), Mode: map[string]string{}}
 	for _, d := range list.Devices {

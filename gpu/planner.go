@@ -107,7 +107,7 @@ func (p *Planner) survey(ctx context.Context, req *Request, grant granter) (*sur
 		s.selected, err = Select(req, inv.Devices, p.usable)
 	}
 	if err == nil {
-		s.selected, err = p.whole(ctx, req, inv, s.selected)
+		s.selected, err = p.whole(ctx, req, s)
 	}
 	if err != nil {
 		return nil, err
