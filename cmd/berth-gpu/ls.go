@@ -5,6 +5,9 @@
 package main
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 
 	"berth/gpu/ledger"
@@ -101,6 +104,7 @@ func (t *transaction) list(d *ledger.Dir, g *slicedGPU) wire.MIGGPU {
 		}
 		out.Instances = append(out.Instances, shown)
 	}
+	slices.SortFunc(out.Instances, func(a, b wire.MIGInstance) int { return cmp.Compare(a.Place.Start, b.Place.Start) })
 	var failed *wire.Error
 	out.Fits, failed = g.fits()
 	if failed != nil && !absent(failed) {

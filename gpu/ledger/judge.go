@@ -50,8 +50,10 @@ func Judge(r *Record, all []*Record, live []Live, now Now) Verdict {
 		return Verdict{Deed: nvml.Kept, GI: live[i].GI, Why: string(life)}
 	case r.State == Idle && now.at().Before(r.Until):
 		return Verdict{Deed: nvml.Kept, GI: live[i].GI, Why: "it is kept idle until " + r.Until.Format(time.RFC3339)}
-	case r.State == Idle:
+	case r.State == Idle && now.At.IsZero():
 		return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "it was idle for as long as it may"}
+	case r.State == Idle:
+		return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "it was kept idle, and is given up"}
 	case r.State == Ready:
 		return Verdict{Deed: nvml.Destroyed, GI: live[i].GI, Why: "its owner is gone"}
 	case r.State == Zombie:
