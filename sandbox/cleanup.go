@@ -80,7 +80,7 @@ func (rec *record) cleanUp(ctx context.Context, r CleanupRequest) error {
 			}
 		}
 	}
-	if err := errors.Join(unmountRootfs(r.Bundle), r.Hooks.Delete(ctx, rec.ID)); err != nil {
+	if err := errors.Join(kernelOf(rt, nil).Unmount(r.Bundle), r.Hooks.Delete(ctx, rec.ID)); err != nil {
 		return err
 	}
 	if rec.Exit == nil {
