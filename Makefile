@@ -86,7 +86,7 @@ test-v2: setup build ## Run the tests on cgroup v2, in an emulated machine (root
 test-gpu: ## Run on a machine with an NVIDIA GPU, changing no setting of it (root; exit status 77 without one)
 	@scripts/gpu/test
 
-generate: ## Run the go:generate directives (none so far)
+generate: ## Run the go:generate directives (protoc: Debian package protobuf-compiler)
 	go generate ./...
 
 check: build ## Quick check while working: build, go vet and unit tests, no set-up

@@ -4,12 +4,8 @@ package sandbox
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 
 	"berth/process"
 	"berth/process/cgroup"
@@ -51,41 +47,6 @@ func (c localCgroup) WatchOOM(notify func(kills uint64)) (io.Closer, error) {
 		return nil, err
 	}
 	return watch, nil
-}
-
-// Signal sends a signal to every process that is in the cgroup now. A pid may
-// have been given to a stranger since it was listed, so the list is read again
-// once the pidfds are open: who is in it then is the container's.
-func (c localCgroup) Signal(_ context.Context, sig unix.Signal) error {
-	listed, err := c.Pids()
-	if err != nil {
-		return err
-	}
-	fds := make(map[int]int, len(listed))
-	defer func() {
-		for _, fd := range fds {
-			_ = unix.Close(fd)
-		}
-	}()
-	for _, pid := range listed {
-		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
-			fds[pid] = fd
-		}
-	}
-	if listed, err = c.Pids(); err != nil {
-		return err
-	}
-	var errs []error
-	for _, pid := range listed {
-		fd, ok := fds[pid]
-		if !ok {
-			continue // born meanwhile
-		}
-		if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-			errs = append(errs, fmt.Errorf("send signal %d to process %d: %w", sig, pid, err))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // cgroupRef holds a Cgroup or nil. Calls need no lock.

@@ -22,6 +22,9 @@ var allowed = map[string][]string{
 
 	"berth/shim":           {"berth/sandbox", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
 	"berth/sandbox":        {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/hooks", "berth/configs"},
+	"berth/sandbox/agentapi":    {},
+	"berth/sandbox/runtimetest": {"berth/sandbox", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs"},
+
 	"berth/process/oci":    {"berth/process"},
 	"berth/process/cgroup": {},
 	"berth/process":        {},
