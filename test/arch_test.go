@@ -15,13 +15,15 @@ import (
 // allowed lists, for each package, the packages of this module that it may
 // import. Imports point one way; a package that is not here may not exist.
 var allowed = map[string][]string{
-	"berth/cmd/berth":                  {"berth/gpu", "berth/gpu/nvml", "berth/hooks", "berth/process", "berth/configs"},
+	"berth/cmd/berth":                  {"berth/gpu", "berth/gpu/nvml", "berth/hooks", "berth/process", "berth/configs", "berth/sandbox/vm/image/build"},
+	"berth/cmd/berth-agent":            {"berth/process", "berth/sandbox/agent"},
 	"berth/cmd/berth-gpu":              {"berth/gpu/ledger", "berth/gpu/mig", "berth/gpu/nvml"},
 	"berth/cmd/containerd-shim-gpu-v2": {"berth/shim", "berth/gpu", "berth/hooks", "berth/configs"},
 	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/hooks"},
 
-	"berth/shim":           {"berth/sandbox", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
-	"berth/sandbox":        {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/hooks", "berth/configs"},
+	"berth/shim":                {"berth/sandbox", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
+	"berth/sandbox":             {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/hooks", "berth/configs"},
+	"berth/sandbox/agent":       {},
 	"berth/sandbox/agentapi":    {},
 	"berth/sandbox/runtimetest": {"berth/sandbox", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs"},
 
@@ -37,6 +39,9 @@ var allowed = map[string][]string{
 	"berth/gpu/mig/sim":    {"berth/gpu/mig"},
 	"berth/gpu/rootfs":     {},
 	"berth/configs":        {},
+
+	"berth/sandbox/vm/image":       {},
+	"berth/sandbox/vm/image/build": {"berth/sandbox/vm/image"},
 
 	"berth/test":             {},
 	"berth/test/leak":        {},

@@ -18,19 +18,19 @@ import (
 // client is the client's side of a process's streams: FIFOs, as containerd
 // makes them.
 type client struct {
-	*rig
+	*Pod
 	process.Stdio
 	stdin   *os.File
 	readers sync.WaitGroup
 	closers []*os.File      // what keeps the outputs from having an end yet
-	out     strings.Builder // stdout, whole once finish has returned; rig.mu guards it
+	out     strings.Builder // stdout, whole once finish has returned; Pod.mu guards it
 	err     strings.Builder
 }
 
 // client makes FIFOs of these names and reads the outputs to their ends.
-func (r *rig) client(name string, terminal bool) *client {
+func (r *Pod) client(name string, terminal bool) *client {
 	r.Helper()
-	c := &client{rig: r, Stdio: process.Stdio{Terminal: terminal}}
+	c := &client{Pod: r, Stdio: process.Stdio{Terminal: terminal}}
 	c.Stdin = r.fifo(name + ".in")
 	c.Stdout = r.fifo(name + ".out")
 	c.collect(c.Stdout, &c.out)
@@ -46,7 +46,7 @@ func (r *rig) client(name string, terminal bool) *client {
 	return c
 }
 
-func (r *rig) fifo(name string) string {
+func (r *Pod) fifo(name string) string {
 	r.Helper()
 	path := filepath.Join(r.dir, name)
 	r.must(unix.Mkfifo(path, 0o600))
@@ -55,7 +55,7 @@ func (r *rig) fifo(name string) string {
 
 // reader opens an output FIFO: as long as nobody has it open for writing there
 // is no end of it, so one writer is held until the process has its own.
-func (r *rig) reader(path string) *os.File {
+func (r *Pod) reader(path string) *os.File {
 	r.Helper()
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	r.must(err)
@@ -111,7 +111,7 @@ func (c *client) sofar() string {
 }
 
 // drain counts what comes of an output.
-func (r *rig) drain(f *os.File) <-chan int64 {
+func (r *Pod) drain(f *os.File) <-chan int64 {
 	n := make(chan int64, 1)
 	go func() {
 		got, _ := io.Copy(io.Discard, f)
@@ -121,7 +121,7 @@ func (r *rig) drain(f *os.File) <-chan int64 {
 }
 
 // until returns once something is so. It is for what nobody tells of.
-func (r *rig) until(what string, so func() bool) {
+func (r *Pod) until(what string, so func() bool) {
 	r.Helper()
 	for end := time.Now().Add(limit); !so(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {

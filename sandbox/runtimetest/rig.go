@@ -37,8 +37,8 @@ type Host struct {
 // milliseconds.
 const limit = 2 * time.Minute
 
-// rig is a pod, and what it told.
-type rig struct {
+// Pod is a pod, and what it told.
+type Pod struct {
 	*testing.T
 	host   Host
 	pod    *sandbox.Pod
@@ -50,8 +50,8 @@ type rig struct {
 	changed chan struct{} // closed and replaced with every event
 }
 
-func newRig(t *testing.T, host Host) *rig {
-	r := &rig{T: t, host: host, dir: shortDir(t), changed: make(chan struct{})}
+func NewPod(t *testing.T, host Host) *Pod {
+	r := &Pod{T: t, host: host, dir: shortDir(t), changed: make(chan struct{})}
 	r.rootfs = filepath.Join(r.dir, "rootfs")
 	for _, d := range []string{"bin", "proc", "dev", "tmp", "sys"} {
 		r.must(os.MkdirAll(filepath.Join(r.rootfs, d), 0o755))
@@ -84,33 +84,33 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-func (r *rig) must(err error) {
+func (r *Pod) must(err error) {
 	r.Helper()
 	if err != nil {
 		r.Fatal(err)
 	}
 }
 
-func (r *rig) ctx() context.Context {
+func (r *Pod) ctx() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	r.Cleanup(cancel)
 	return ctx
 }
 
-// box is one container.
-type box struct {
-	*rig
-	id     string
+// Box is one container.
+type Box struct {
+	*Pod
+	ID     string
 	bundle string
 	stdio  process.Stdio
 	spec   *specs.Spec
-	c      *sandbox.Container
+	C      *sandbox.Container
 }
 
-// box makes a bundle that runs a script of the shell.
-func (r *rig) box(id, script string) *box {
+// Box makes a bundle that runs a script of the shell.
+func (r *Pod) Box(id, script string) *Box {
 	r.Helper()
-	b := &box{rig: r, id: fmt.Sprintf("rt%d-%s", os.Getpid(), id)}
+	b := &Box{Pod: r, ID: fmt.Sprintf("rt%d-%s", os.Getpid(), id)}
 	b.bundle = filepath.Join(r.dir, id)
 	r.must(os.Mkdir(b.bundle, 0o700))
 	b.spec = &specs.Spec{
@@ -124,7 +124,7 @@ func (r *rig) box(id, script string) *box {
 			{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs"},
 		},
 		Linux: &specs.Linux{
-			CgroupsPath: "/" + b.id,
+			CgroupsPath: "/" + b.ID,
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace},
 				{Type: specs.UTSNamespace}, {Type: specs.NetworkNamespace},
@@ -138,77 +138,77 @@ func shell(script string) *specs.Process {
 	return &specs.Process{Args: []string{"/bin/sh", "-c", script}, Cwd: "/", Env: []string{"PATH=/bin"}}
 }
 
-// tryCreate makes the container.
-func (b *box) tryCreate() error {
+// TryCreate makes the container.
+func (b *Box) TryCreate() error {
 	b.Helper()
 	b.spec.Process.Terminal = b.stdio.Terminal
 	config, err := json.Marshal(b.spec)
 	b.must(err)
 	b.must(os.WriteFile(filepath.Join(b.bundle, "config.json"), config, 0o600))
-	_, err = b.pod.Create(b.ctx(), &sandbox.CreateRequest{ID: b.id, Bundle: b.bundle, Stdio: b.stdio})
+	_, err = b.pod.Create(b.ctx(), &sandbox.CreateRequest{ID: b.ID, Bundle: b.bundle, Stdio: b.stdio})
 	if err != nil {
 		return err
 	}
-	b.c, err = b.pod.Container(b.id)
+	b.C, err = b.pod.Container(b.ID)
 	b.must(err)
 	b.Cleanup(b.remove)
 	return nil
 }
 
-func (b *box) create() *box {
+func (b *Box) Create() *Box {
 	b.Helper()
-	b.must(b.tryCreate())
+	b.must(b.TryCreate())
 	return b
 }
 
-func (b *box) run() *box {
+func (b *Box) Run() *Box {
 	b.Helper()
-	b.create()
-	_, err := b.c.Start(b.ctx(), "")
+	b.Create()
+	_, err := b.C.Start(b.ctx(), "")
 	b.must(err)
 	return b
 }
 
 // remove ends and deletes what a failed test has left.
-func (b *box) remove() {
+func (b *Box) remove() {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if _, err := b.pod.Container(b.id); err != nil {
+	if _, err := b.pod.Container(b.ID); err != nil {
 		return
 	}
-	_ = b.c.Kill(ctx, "", unix.SIGKILL, true)
-	_, _ = b.c.Wait(ctx, "")
-	if _, err := b.c.Delete(ctx, ""); err != nil {
-		b.Errorf("delete %s: %v", b.id, err)
+	_ = b.C.Kill(ctx, "", unix.SIGKILL, true)
+	_, _ = b.C.Wait(ctx, "")
+	if _, err := b.C.Delete(ctx, ""); err != nil {
+		b.Errorf("delete %s: %v", b.ID, err)
 	}
 }
 
-func (b *box) wait(exec string) process.Exit {
+func (b *Box) Wait(exec string) process.Exit {
 	b.Helper()
-	exit, err := b.c.Wait(b.ctx(), exec)
+	exit, err := b.C.Wait(b.ctx(), exec)
 	b.must(err)
 	return exit
 }
 
-func (b *box) delete(exec string) {
+func (b *Box) Delete(exec string) {
 	b.Helper()
-	_, err := b.c.Delete(b.ctx(), exec)
+	_, err := b.C.Delete(b.ctx(), exec)
 	b.must(err)
 }
 
-// exec starts a script in the container.
-func (b *box) exec(id, script string, stdio process.Stdio) {
+// Exec starts a script in the container.
+func (b *Box) Exec(id, script string, stdio process.Stdio) {
 	b.Helper()
 	p := shell(script)
 	p.Terminal = stdio.Terminal
 	spec, err := json.Marshal(p)
 	b.must(err)
-	b.must(b.c.Exec(sandbox.ExecRequest{ID: id, Process: spec, Stdio: stdio}))
-	_, err = b.c.Start(b.ctx(), id)
+	b.must(b.C.Exec(sandbox.ExecRequest{ID: id, Process: spec, Stdio: stdio}))
+	_, err = b.C.Start(b.ctx(), id)
 	b.must(err)
 }
 
-func (r *rig) hear(e sandbox.Event) {
+func (r *Pod) hear(e sandbox.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.told = append(r.told, e)
@@ -222,13 +222,13 @@ var kinds = map[sandbox.Kind]string{
 	sandbox.TaskPaused: "paused", sandbox.TaskResumed: "resumed",
 }
 
-// story is what was told of the container, a word an event.
-func (b *box) story() []string {
+// Story is what was told of the container, a word an event.
+func (b *Box) Story() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var out []string
 	for _, e := range b.told {
-		if e.Container != b.id {
+		if e.Container != b.ID {
 			continue
 		}
 		word := kinds[e.Kind]
@@ -243,28 +243,28 @@ func (b *box) story() []string {
 	return out
 }
 
-func (b *box) expect(want ...string) {
+func (b *Box) Expect(want ...string) {
 	b.Helper()
-	if got := b.story(); !slices.Equal(got, want) {
+	if got := b.Story(); !slices.Equal(got, want) {
 		b.Errorf("told:\n  %s\nwant:\n  %s", strings.Join(got, " "), strings.Join(want, " "))
 	}
 }
 
 // await returns once something was told.
-func (b *box) await(word string) {
+func (b *Box) await(word string) {
 	b.Helper()
 	timeout := time.After(limit)
 	for {
 		b.mu.Lock()
 		changed := b.changed
 		b.mu.Unlock()
-		if slices.Contains(b.story(), word) {
+		if slices.Contains(b.Story(), word) {
 			return
 		}
 		select {
 		case <-changed:
 		case <-timeout:
-			b.Fatalf("no %s; told: %v", word, b.story())
+			b.Fatalf("no %s; told: %v", word, b.Story())
 		}
 	}
 }
