@@ -23,7 +23,9 @@ var allowed = map[string][]string{
 
 	"berth/shim":                {"berth/sandbox", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
 	"berth/sandbox":             {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/hooks", "berth/configs"},
-	"berth/sandbox/agent":       {},
+	"berth/sandbox/agent":       {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/sandbox/agentapi", "berth/sandbox/mux"},
+	"berth/sandbox/mux":         {},
+	"berth/sandbox/vm":          {"berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/process", "berth/process/oci", "berth/process/cgroup"},
 	"berth/sandbox/agentapi":    {},
 	"berth/sandbox/runtimetest": {"berth/sandbox", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs"},
 

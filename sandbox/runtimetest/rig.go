@@ -45,13 +45,12 @@ type Pod struct {
 	dir    string
 	rootfs string
 
-	mu      sync.Mutex
-	told    []sandbox.Event
-	changed chan struct{} // closed and replaced with every event
+	mu   sync.Mutex
+	told []sandbox.Event
 }
 
 func NewPod(t *testing.T, host Host) *Pod {
-	r := &Pod{T: t, host: host, dir: shortDir(t), changed: make(chan struct{})}
+	r := &Pod{T: t, host: host, dir: shortDir(t)}
 	r.rootfs = filepath.Join(r.dir, "rootfs")
 	for _, d := range []string{"bin", "proc", "dev", "tmp", "sys"} {
 		r.must(os.MkdirAll(filepath.Join(r.rootfs, d), 0o755))
@@ -212,8 +211,6 @@ func (r *Pod) hear(e sandbox.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.told = append(r.told, e)
-	close(r.changed)
-	r.changed = make(chan struct{})
 }
 
 var kinds = map[sandbox.Kind]string{
@@ -247,24 +244,5 @@ func (b *Box) Expect(want ...string) {
 	b.Helper()
 	if got := b.Story(); !slices.Equal(got, want) {
 		b.Errorf("told:\n  %s\nwant:\n  %s", strings.Join(got, " "), strings.Join(want, " "))
-	}
-}
-
-// await returns once something was told.
-func (b *Box) await(word string) {
-	b.Helper()
-	timeout := time.After(limit)
-	for {
-		b.mu.Lock()
-		changed := b.changed
-		b.mu.Unlock()
-		if slices.Contains(b.Story(), word) {
-			return
-		}
-		select {
-		case <-changed:
-		case <-timeout:
-			b.Fatalf("no %s; told: %v", word, b.Story())
-		}
 	}
 }

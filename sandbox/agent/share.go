@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// unmountShare lets go of what was mounted by itself below the container's
+// directory in the share: each mount of the host's there is one of the guest's
+// once it was walked through (fuse, auto-submounts).
+func (s *server) unmountShare(id string) error {
+	if s.cfg.Share == "" {
+		return nil
+	}
+	below, err := mountsBelow(filepath.Join(s.cfg.Share, id))
+	if err != nil {
+		return fmt.Errorf("let go of the share: %w", err)
+	}
+	var errs []error
+	for _, point := range slices.Backward(below) {
+		err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // gone already
+			errs = append(errs, fmt.Errorf("unmount %s: %w", point, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// mountsBelow lists the mount points in or at dir, outer ones first.
+func mountsBelow(dir string) ([]string, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	var points []string
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		fields := strings.SplitN(lines.Text(), " ", 6) // proc_pid_mountinfo(5): the fifth is the mount point
+		if len(fields) < 6 {
+			continue
+		}
+		point := octal.Replace(fields[4])
+		if point == dir || strings.HasPrefix(point, dir+"/") {
+			points = append(points, point)
+		}
+	}
+	return points, lines.Err()
+}
+
+// octal are the escapes of mountinfo.
+var octal = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)

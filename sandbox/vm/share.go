@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// share is what a pod shares with its guest. Each container has a directory in
+// it, with a mount point for its root file system and for each of its volumes:
+//
+//	DIR/mounts/CONTAINER/rootfs
+//	DIR/mounts/CONTAINER/0, 1, ...
+//
+// The guest sees DIR/served, which has the same mounts but cannot be written to
+// itself: the guest can change what is mounted on a mount point, and never
+// where the host will mount next (CVE-2020-2026).
+type share struct{ dir string }
+
+func (s share) mounts() string { return filepath.Join(s.dir, "mounts") }
+func (s share) served() string { return filepath.Join(s.dir, "served") }
+
+// bind is something of the host's that a container gets.
+type bind struct {
+	name     string // in the container's directory
+	source   string // absolute
+	readOnly bool
+	rec      bool // with what is mounted below it
+}
+
+// open makes the directories, so that what is mounted later in the first comes
+// to the second, and from there to whoever serves it in a mount namespace of
+// its own.
+func (s share) open() (retErr error) {
+	for _, dir := range []string{s.mounts(), s.served()} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return fmt.Errorf("make the pod's share: %w", err)
+		}
+	}
+	defer func() {
+		if retErr != nil {
+			retErr = errors.Join(fmt.Errorf("make the pod's share: %w", retErr), s.close())
+		}
+	}()
+	mounts, served := s.mounts(), s.served()
+	readOnly := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID}
+	for _, step := range []func() error{
+		func() error { return unix.Mount(mounts, mounts, "", unix.MS_BIND, "") },
+		func() error { return unix.Mount("", mounts, "", unix.MS_SHARED, "") },
+		func() error { return unix.Mount(mounts, served, "", unix.MS_BIND, "") },
+		func() error { return unix.Mount("", served, "", unix.MS_SLAVE, "") },
+		func() error { return unix.Mount("", served, "", unix.MS_SHARED, "") },
+		func() error { return unix.MountSetattr(unix.AT_FDCWD, served, unix.AT_SYMLINK_NOFOLLOW, readOnly) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close removes what open made. It may be called again.
+func (s share) close() error {
+	for _, dir := range []string{s.served(), s.mounts(), s.dir} {
+		if err := detach(dir); err != nil {
+			return err
+		}
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove the pod's share: %w", err)
+		}
+	}
+	return nil
+}
+
+// add puts a container's binds in place.
+func (s share) add(id string, binds []bind) (retErr error) {
+	dir := filepath.Join(s.mounts(), id)
+	if err := os.Mkdir(dir, 0o711); err != nil {
+		return fmt.Errorf("share with the guest: %w", err)
+	}
+	defer func() {
+		if retErr != nil {
+			retErr = errors.Join(retErr, s.remove(id))
+		}
+	}()
+	for _, b := range binds {
+		if err := b.mount(filepath.Join(dir, b.name)); err != nil {
+			return fmt.Errorf("share %s with the guest: %w", b.source, err)
+		}
+	}
+	return nil
+}
+
+// mount binds exactly the source, be it a directory or a single file. What is
+// looked at is what is mounted: both go through one descriptor.
+func (b bind) mount(target string) error {
+	fd, err := unix.Open(b.source, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if err := mayShare(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		err = os.Mkdir(target, 0o711)
+	} else {
+		err = os.WriteFile(target, nil, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	flags := uintptr(unix.MS_BIND)
+	if b.rec {
+		flags |= unix.MS_REC
+	}
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", fd), target, "", flags, ""); err != nil {
+		return err
+	}
+	// On the host nothing of it is a device or runs as its owner. The guest
+	// has its own mount of it.
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID}
+	if b.readOnly {
+		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
+	}
+	return unix.MountSetattr(unix.AT_FDCWD, target, unix.AT_RECURSIVE|unix.AT_SYMLINK_NOFOLLOW, attr)
+}
+
+// remove undoes add, however far that came.
+func (s share) remove(id string) error {
+	dir := filepath.Join(s.mounts(), id)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("take back what is shared: %w", err)
+	}
+	for _, e := range entries {
+		point := filepath.Join(dir, e.Name())
+		if err := detach(point); err != nil {
+			return err
+		}
+		// A mount point that something is still mounted on is not removed:
+		// neither call follows what is in it.
+		if err := os.Remove(point); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("take back what is shared: %w", err)
+		}
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("take back what is shared: %w", err)
+	}
+	return nil
+}
+
+// detach unmounts all that is on a mount point. What the guest still uses goes
+// when it lets go.
+func detach(point string) error {
+	for {
+		switch err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); {
+		case err == nil: // there may be more
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
+			return nil
+		default:
+			return fmt.Errorf("detach %s: %w", point, err)
+		}
+	}
+}
