@@ -16,7 +16,7 @@ import (
 // import. Imports point one way; a package that is not here may not exist.
 var allowed = map[string][]string{
 	"berth/cmd/berth":                  {"berth/gpu", "berth/gpu/nvml", "berth/hooks", "berth/process", "berth/configs", "berth/sandbox/vm/image/build"},
-	"berth/cmd/berth-agent":            {"berth/process", "berth/sandbox/agent"},
+	"berth/cmd/berth-agent":            {"berth/process", "berth/process/oci", "berth/sandbox/agent", "berth/sandbox/agentapi", "berth/sandbox/mux"},
 	"berth/cmd/berth-gpu":              {"berth/gpu/ledger", "berth/gpu/mig", "berth/gpu/nvml"},
 	"berth/cmd/containerd-shim-gpu-v2": {"berth/shim", "berth/gpu", "berth/hooks", "berth/configs"},
 	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/hooks"},
@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"berth/sandbox":             {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/hooks", "berth/configs"},
 	"berth/sandbox/agent":       {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/sandbox/agentapi", "berth/sandbox/mux"},
 	"berth/sandbox/mux":         {},
-	"berth/sandbox/vm":          {"berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/process", "berth/process/oci", "berth/process/cgroup"},
+	"berth/sandbox/remote":      {"berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/process", "berth/process/oci", "berth/process/cgroup"},
 	"berth/sandbox/agentapi":    {},
 	"berth/sandbox/runtimetest": {"berth/sandbox", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs"},
 

@@ -4,18 +4,17 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"berth/process"
+	"berth/process/oci"
 	"berth/sandbox/agent"
+	"berth/sandbox/agentapi"
+	"berth/sandbox/mux"
 )
-
-// Set by the linker.
-var version, revision = "devel", "unknown"
 
 func main() {
 	// As PID 1 there is nothing to return to: the kernel's panic ends the
@@ -35,21 +34,30 @@ func run() error {
 	if err := supervisor.ReapOrphans(); err != nil {
 		return err
 	}
-	if err := hello(port); err != nil {
+	if err := agent.MountShare(); err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.Discard, port); err != nil {
-		fmt.Fprintln(os.Stderr, "berth-agent: read from the host:", err)
+	if err := serve(port, supervisor); err != nil {
+		fmt.Fprintln(os.Stderr, "berth-agent:", err)
 	}
 	return agent.PowerOff() // the host hung up
 }
 
-// hello says who is there, in one line.
-func hello(w io.Writer) error {
-	var uts unix.Utsname
-	if err := unix.Uname(&uts); err != nil {
+// serve does what the host asks, until it hangs up.
+func serve(port io.ReadWriteCloser, supervisor *process.Supervisor) error {
+	const bundles = "/run/berth/bundles"
+	if err := os.MkdirAll(bundles, 0o700); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "berth-agent %s (%s) on Linux %s\n", version, revision, unix.ByteSliceToString(uts.Release[:]))
-	return err
+	session := mux.Guest(port, mux.Config{})
+	if err := session.Handshake(context.Background()); err != nil {
+		return err
+	}
+	return agent.Serve(context.Background(), session, agent.Config{
+		Supervisor: supervisor, Dir: bundles, Share: agentapi.ShareDir,
+		Runtime: func(bundle string) agent.Runtime {
+			return &oci.CLI{Binary: "/bin/runc", Root: "/run/runc", Dir: bundle, Supervisor: supervisor}
+		},
+		PowerOff: func() { _ = session.Close() },
+	})
 }

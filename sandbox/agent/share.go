@@ -12,7 +12,24 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"berth/sandbox/agentapi"
 )
+
+// MountShare mounts what the host shares, in a guest that has such a device.
+func MountShare() error {
+	if err := os.MkdirAll(agentapi.ShareDir, 0o711); err != nil {
+		return fmt.Errorf("make the mount point of the share: %w", err)
+	}
+	err := unix.Mount(agentapi.ShareTag, agentapi.ShareDir, "virtiofs", 0, "")
+	if errors.Is(err, unix.EINVAL) { // no device of that tag (virtio_fs_get_tree, fs/fuse/virtio_fs.c)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("mount the share: %w", err)
+	}
+	return nil
+}
 
 // unmountShare lets go of what was mounted by itself below the container's
 // directory in the share: each mount of the host's there is one of the guest's

@@ -20,3 +20,10 @@ const (
 	EventWindow   = 64 << 10
 	StdioWindow   = 256 << 10
 )
+
+const (
+	// ShareTag is the name of the virtiofs share of a guest.
+	ShareTag = "berth"
+	// ShareDir is where the agent has it.
+	ShareDir = "/run/berth/share"
+)

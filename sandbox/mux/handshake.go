@@ -14,18 +14,25 @@ import (
 // sends one, the guest sends it back. Whatever comes before it is left from an
 // earlier session, or from a machine that was restored, and is dropped.
 const (
-	magic         = "berth\x00\x01\xfe"
-	version       = 1
-	epochSize     = 16
-	greetingSize  = len(magic) + 1 + epochSize
-	maxStale      = 8 << 20 // more than all windows of a pod hold
-	greetingLimit = time.Minute
+	magic        = "berth\x00\x01\xfe"
+	version      = 1
+	epochSize    = 16
+	greetingSize = len(magic) + 1 + epochSize
+	maxStale     = 8 << 20 // more than all windows of a pod hold
 )
 
-// Handshake begins the session. The host returns once the guest has answered.
+// greetingLimit is what an emulated guest needs to boot on a busy host, and
+// several times that.
+const greetingLimit = time.Minute
+
+// Handshake begins the session. The host returns once the guest has answered,
+// which takes it as long as it takes to boot; a guest waits for ever.
 func (s *Session) Handshake(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, greetingLimit)
-	defer cancel()
+	if !s.guest {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, greetingLimit)
+		defer cancel()
+	}
 	// A transport has no deadlines: what ends the wait ends the session.
 	defer context.AfterFunc(ctx, func() { s.end(fmt.Errorf("handshake: %w", context.Cause(ctx))) })()
 	err := s.greet()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package vm
+package remote
 
 import (
 	"context"
@@ -20,8 +20,8 @@ import (
 	"berth/sandbox/mux"
 )
 
-// Guest is a machine that runs an agent.
-type Guest interface {
+// Machine runs a guest, and in it an agent.
+type Machine interface {
 	// Conn is the byte stream to the agent. It is closed with the session.
 	Conn() io.ReadWriteCloser
 	// Pid stands on this kernel for every process in the guest.
@@ -32,6 +32,8 @@ type Guest interface {
 	// Kill ends the machine for a reason, which Err then tells. It does not
 	// wait.
 	Kill(why error)
+	// Close waits until nothing of a machine that was killed is left.
+	Close(ctx context.Context) error
 }
 
 const (
@@ -44,9 +46,9 @@ const (
 	pings       = 3
 )
 
-// remote is what the agent in one guest has made, as the host knows it.
-type remote struct {
-	guest   Guest
+// guest is what the agent in one machine has made, as the host knows it.
+type guest struct {
+	machine Machine
 	session *mux.Session
 	rpc     *ttrpc.Client
 	agent   agentapi.AgentService
@@ -62,30 +64,30 @@ type remote struct {
 	mu         sync.Mutex
 	lastProc   uint64
 	lastStream uint32
-	procs      map[uint64]*remoteProc
-	cgroups    map[string]*remoteCgroup
+	procs      map[uint64]*guestProc
+	cgroups    map[string]*guestCgroup
 }
 
-type remoteProc struct {
+type guestProc struct {
 	container string
 	end       func(process.Exit)
 }
 
 // connect begins a session with the agent of a guest. On an error the guest is
 // killed.
-func connect(ctx context.Context, guest Guest) (_ *remote, retErr error) {
-	r := &remote{
-		guest: guest, session: mux.Host(guest.Conn(), mux.Config{}), dead: make(chan struct{}),
+func connect(ctx context.Context, m Machine) (_ *guest, retErr error) {
+	r := &guest{
+		machine: m, session: mux.Host(m.Conn(), mux.Config{}), dead: make(chan struct{}),
 		broken:     make(chan error, 1),
 		lastStream: agentapi.FirstStdioStream - 1,
-		procs:      make(map[uint64]*remoteProc), cgroups: make(map[string]*remoteCgroup),
+		procs:      make(map[uint64]*guestProc), cgroups: make(map[string]*guestCgroup),
 	}
 	defer func() {
 		if retErr != nil {
 			retErr = fmt.Errorf("connect to the agent: %w", retErr)
 			r.fail(retErr)
 			r.close()
-			if err := guest.Err(); err != nil {
+			if err := m.Err(); err != nil {
 				retErr = errors.Join(retErr, err)
 			}
 		}
@@ -113,10 +115,10 @@ func connect(ctx context.Context, guest Guest) (_ *remote, retErr error) {
 }
 
 // watch waits for the first sign of the guest's end.
-func (r *remote) watch() {
+func (r *guest) watch() {
 	select {
-	case <-r.guest.Done():
-		r.fail(r.guest.Err())
+	case <-r.machine.Done():
+		r.fail(r.machine.Err())
 	case err := <-r.broken:
 		r.fail(err)
 	case <-r.session.Done():
@@ -127,18 +129,18 @@ func (r *remote) watch() {
 
 // fail ends the guest. Whatever was in it has then exited, killed: that is told
 // once the machine is gone, or does not go.
-func (r *remote) fail(why error) {
+func (r *guest) fail(why error) {
 	r.failing.Do(func() {
-		r.guest.Kill(why)
+		r.machine.Kill(why)
 		timer := time.NewTimer(endGrace)
 		defer timer.Stop()
 		select {
-		case <-r.guest.Done():
-			if err := r.guest.Err(); err != nil {
+		case <-r.machine.Done():
+			if err := r.machine.Err(); err != nil {
 				why = err
 			}
 		case <-timer.C:
-			log.L.WithField("pid", r.guest.Pid()).Warn("the machine does not end after SIGKILL")
+			log.L.WithField("pid", r.machine.Pid()).Warn("the machine does not end after SIGKILL")
 		}
 		r.why = why
 		close(r.dead)
@@ -147,10 +149,10 @@ func (r *remote) fail(why error) {
 	})
 }
 
-func (r *remote) endAll() {
+func (r *guest) endAll() {
 	r.mu.Lock()
 	procs := r.procs
-	r.procs = make(map[uint64]*remoteProc)
+	r.procs = make(map[uint64]*guestProc)
 	r.mu.Unlock()
 	now := time.Now()
 	for _, p := range procs {
@@ -159,20 +161,25 @@ func (r *remote) endAll() {
 }
 
 // close waits for what belongs to a guest that has ended.
-func (r *remote) close() {
+func (r *guest) close() {
 	if r.rpc != nil {
 		_ = r.rpc.Close()
 	}
 	r.work.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), endGrace)
+	defer cancel()
+	if err := r.machine.Close(ctx); err != nil {
+		log.L.WithError(err).Warn("something of the machine is left")
+	}
 }
 
 // ended is the error of what is asked of a guest that has ended.
-func (r *remote) ended() error {
+func (r *guest) ended() error {
 	return fmt.Errorf("the VM of this pod has ended: %w: %w", r.why, errdefs.ErrUnavailable)
 }
 
 // isDead tells whether the guest has ended.
-func (r *remote) isDead() bool {
+func (r *guest) isDead() bool {
 	select {
 	case <-r.dead:
 		return true
@@ -183,7 +190,7 @@ func (r *remote) isDead() bool {
 
 // newProcess numbers a process that is about to be made, so that its exit can
 // be heard of at any time from now on.
-func (r *remote) newProcess(container string) (number uint64, p *process.Process, err error) {
+func (r *guest) newProcess(container string) (number uint64, p *process.Process, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.isDead() {
@@ -191,24 +198,24 @@ func (r *remote) newProcess(container string) (number uint64, p *process.Process
 	}
 	r.lastProc++
 	number = r.lastProc
-	p, end := process.Elsewhere(r.guest.Pid(), func(sig unix.Signal) error {
+	p, end := process.Elsewhere(r.machine.Pid(), func(sig unix.Signal) error {
 		_, err := call(context.Background(), r, signalTimeout, "send a signal", r.agent.Signal,
 			&agentapi.SignalRequest{Process: number, Container: container, Signal: uint32(sig)})
 		return err
 	})
-	r.procs[number] = &remoteProc{container: container, end: end}
+	r.procs[number] = &guestProc{container: container, end: end}
 	return number, p, nil
 }
 
 // forgetProcess is for a process that was not made after all.
-func (r *remote) forgetProcess(number uint64) {
+func (r *guest) forgetProcess(number uint64) {
 	r.mu.Lock()
 	delete(r.procs, number)
 	r.mu.Unlock()
 }
 
 // openStream opens one more stream for stdio.
-func (r *remote) openStream(ctx context.Context) (*mux.Stream, error) {
+func (r *guest) openStream(ctx context.Context) (*mux.Stream, error) {
 	r.mu.Lock()
 	r.lastStream++
 	id := r.lastStream

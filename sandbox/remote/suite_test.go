@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package vm
+package remote
 
 import (
 	"context"
@@ -56,9 +56,9 @@ func newGuestHost(t *testing.T) *guestHost {
 	})
 	share := filepath.Join(dir, "share")
 	served := filepath.Join(share, "served")
-	rt := New(RuntimeConfig{
+	rt := New(Config{
 		Host: sandbox.ThisKernel(sup), Share: share, GuestShare: served,
-		Boot: func(_ context.Context, r BootRequest) (Guest, error) {
+		Boot: func(_ context.Context, r BootRequest) (Machine, error) {
 			guest := filepath.Join(dir, "guest")
 			if err := os.MkdirAll(guest, 0o700); err != nil {
 				return nil, err

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package vm
+package remote
 
 import (
 	"context"
@@ -182,9 +182,9 @@ func newDen(t *testing.T) *den {
 	sup := process.NewSupervisor()
 	t.Cleanup(sup.Close)
 	dir := t.TempDir()
-	rt := New(RuntimeConfig{
+	rt := New(Config{
 		Host: sandbox.ThisKernel(sup), Share: filepath.Join(dir, "share"), GuestShare: "/share",
-		Boot: func(context.Context, BootRequest) (Guest, error) { return d.machine, nil },
+		Boot: func(context.Context, BootRequest) (Machine, error) { return d.machine, nil },
 	})
 	d.Pod = runtimetest.NewPod(t, runtimetest.Host{
 		Supervisor: sup, Program: "/bin/busybox",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package vm
+package remote
 
 import (
 	"context"
@@ -18,11 +18,11 @@ import (
 	"berth/sandbox/agentapi"
 )
 
-var _ sandbox.Cgroup = (*remoteCgroup)(nil)
+var _ sandbox.Cgroup = (*guestCgroup)(nil)
 
-// remoteCgroup is a container's cgroup in the guest.
-type remoteCgroup struct {
-	r         *remote
+// guestCgroup is a container's cgroup in the guest.
+type guestCgroup struct {
+	r         *guest
 	container string
 	raised    chan struct{} // capacity 1: kills has risen
 
@@ -31,26 +31,26 @@ type remoteCgroup struct {
 }
 
 // newCgroup is for a container that is about to be made.
-func (r *remote) newCgroup(container string) *remoteCgroup {
-	cg := &remoteCgroup{r: r, container: container, raised: make(chan struct{}, 1)}
+func (r *guest) newCgroup(container string) *guestCgroup {
+	cg := &guestCgroup{r: r, container: container, raised: make(chan struct{}, 1)}
 	r.mu.Lock()
 	r.cgroups[container] = cg
 	r.mu.Unlock()
 	return cg
 }
 
-func (r *remote) forgetCgroup(container string) {
+func (r *guest) forgetCgroup(container string) {
 	r.mu.Lock()
 	delete(r.cgroups, container)
 	r.mu.Unlock()
 }
 
-func (c *remoteCgroup) request() *agentapi.ContainerRequest {
+func (c *guestCgroup) request() *agentapi.ContainerRequest {
 	return &agentapi.ContainerRequest{Container: c.container}
 }
 
 // Kill has the guest kill all. In one that has ended nothing is alive.
-func (c *remoteCgroup) Kill(ctx context.Context) error {
+func (c *guestCgroup) Kill(ctx context.Context) error {
 	if c.r.isDead() {
 		return nil
 	}
@@ -61,17 +61,17 @@ func (c *remoteCgroup) Kill(ctx context.Context) error {
 	return err
 }
 
-func (c *remoteCgroup) Signal(ctx context.Context, sig unix.Signal) error {
+func (c *guestCgroup) Signal(ctx context.Context, sig unix.Signal) error {
 	_, err := call(ctx, c.r, signalTimeout, "send a signal", c.r.agent.Signal,
 		&agentapi.SignalRequest{Container: c.container, Signal: uint32(sig)})
 	return err
 }
 
 // Pids is the one process of this kernel that stands for all in the guest.
-func (c *remoteCgroup) Pids() ([]int, error) { return []int{c.r.guest.Pid()}, nil }
+func (c *guestCgroup) Pids() ([]int, error) { return []int{c.r.machine.Pid()}, nil }
 
 // Stats are the guest's own. Their form is checked, not whether they are true.
-func (c *remoteCgroup) Stats(dst []byte) (encoded []byte, typeURL string, err error) {
+func (c *guestCgroup) Stats(dst []byte) (encoded []byte, typeURL string, err error) {
 	res, err := call(context.Background(), c.r, readTimeout, "read the metrics", c.r.agent.Stats, c.request())
 	if err != nil {
 		return nil, "", err
@@ -100,7 +100,7 @@ func consumeTag(b *[]byte) (protowire.Number, protowire.Type, []byte) {
 }
 
 // noteKills keeps the highest number that was heard.
-func (c *remoteCgroup) noteKills(kills uint64) {
+func (c *guestCgroup) noteKills(kills uint64) {
 	c.mu.Lock()
 	risen := kills > c.kills
 	c.kills = max(c.kills, kills)
@@ -114,21 +114,21 @@ func (c *remoteCgroup) noteKills(kills uint64) {
 }
 
 // OOMKills is what was heard last: the guest tells before an exit.
-func (c *remoteCgroup) OOMKills() (uint64, error) {
+func (c *guestCgroup) OOMKills() (uint64, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.kills, nil
 }
 
 // Snapshot has nothing to do: what was told is kept.
-func (c *remoteCgroup) Snapshot() {}
+func (c *guestCgroup) Snapshot() {}
 
 // oomInterval is the least time between two OOM events of a container, whose
 // guest may claim as many as it likes.
 const oomInterval = time.Second
 
 // WatchOOM tells of OOM kills, those of the next oomInterval together.
-func (c *remoteCgroup) WatchOOM(notify func(kills uint64)) (io.Closer, error) {
+func (c *guestCgroup) WatchOOM(notify func(kills uint64)) (io.Closer, error) {
 	w := &oomWatch{stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
@@ -164,7 +164,7 @@ func (w *oomWatch) Close() error {
 	return nil
 }
 
-func (c *remoteCgroup) Frozen() (bool, error) {
+func (c *guestCgroup) Frozen() (bool, error) {
 	res, err := call(context.Background(), c.r, readTimeout, "read the freezer", c.r.agent.Frozen, c.request())
 	if err != nil {
 		return false, err
@@ -172,10 +172,10 @@ func (c *remoteCgroup) Frozen() (bool, error) {
 	return res.Frozen, nil
 }
 
-func (c *remoteCgroup) Thaw() error {
+func (c *guestCgroup) Thaw() error {
 	_, err := call(context.Background(), c.r, readTimeout, "thaw the container", c.r.agent.Thaw, c.request())
 	return err
 }
 
 // Close has nothing to do: the guest lets go with Delete.
-func (c *remoteCgroup) Close() error { return nil }
+func (c *guestCgroup) Close() error { return nil }

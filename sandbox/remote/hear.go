@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package vm
+package remote
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 // hear takes the guest's events until there are no more, and returns why. What
 // is said of a process or a container that is not known (any more) is passed
 // over; what cannot be said is the end of the guest.
-func (r *remote) hear() error {
+func (r *guest) hear() error {
 	for {
 		e, err := agentapi.ReadEvent(r.events)
 		if err != nil {
@@ -33,7 +33,7 @@ func (r *remote) hear() error {
 
 // hearExit ends a process. The time is this host's, and of the status there is
 // no more than a process can have.
-func (r *remote) hearExit(e *agentapi.Exit) error {
+func (r *guest) hearExit(e *agentapi.Exit) error {
 	r.mu.Lock()
 	p, known := r.procs[e.Process]
 	delete(r.procs, e.Process)
@@ -57,7 +57,7 @@ func (r *remote) hearExit(e *agentapi.Exit) error {
 // unknownStatus is what containerd reports for an exit that nobody saw.
 const unknownStatus = 255
 
-func (r *remote) hearOOM(container string, kills uint64) {
+func (r *guest) hearOOM(container string, kills uint64) {
 	r.mu.Lock()
 	cg := r.cgroups[container]
 	r.mu.Unlock()

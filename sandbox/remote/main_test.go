@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package vm
+package remote
 
 import (
 	"context"
@@ -82,6 +82,8 @@ func (m *fakeMachine) Err() error {
 		return fmt.Errorf("the machine has ended with status %d", m.proc.Exit().Status)
 	}
 }
+
+func (m *fakeMachine) Close(context.Context) error { return nil }
 
 func (m *fakeMachine) Kill(why error) {
 	select {

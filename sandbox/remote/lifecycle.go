@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package vm
+package remote
 
 import (
 	"context"
@@ -22,23 +22,23 @@ const shutdownGrace = 3 * time.Second
 
 // lifecycle keeps the guest for as long as there are containers in it.
 type lifecycle struct {
-	boot  func(context.Context, BootRequest) (Guest, error)
+	boot  func(context.Context, BootRequest) (Machine, error)
 	share share
 	// gate serialises the making and the ending of the guest. Containers that
 	// come while it boots wait at it, which they have to in any case.
 	gate chan struct{}
 
 	mu     sync.Mutex
-	guest  *remote            // nil without one
-	inside map[string]*remote // by container
+	guest  *guest            // nil without one
+	inside map[string]*guest // by container
 }
 
-func newLifecycle(cfg RuntimeConfig) *lifecycle {
-	return &lifecycle{boot: cfg.Boot, share: share{cfg.Share}, gate: make(chan struct{}, 1), inside: make(map[string]*remote)}
+func newLifecycle(cfg Config) *lifecycle {
+	return &lifecycle{boot: cfg.Boot, share: share{cfg.Share}, gate: make(chan struct{}, 1), inside: make(map[string]*guest)}
 }
 
 // enter puts a container in the guest, made now if there is none.
-func (l *lifecycle) enter(ctx context.Context, id string, spec *specs.Spec) (*remote, error) {
+func (l *lifecycle) enter(ctx context.Context, id string, spec *specs.Spec) (*guest, error) {
 	select {
 	case l.gate <- struct{}{}:
 		defer func() { <-l.gate }()
@@ -66,7 +66,7 @@ func (l *lifecycle) enter(ctx context.Context, id string, spec *specs.Spec) (*re
 	return r, nil
 }
 
-func (l *lifecycle) begin(ctx context.Context, spec *specs.Spec) (_ *remote, retErr error) {
+func (l *lifecycle) begin(ctx context.Context, spec *specs.Spec) (_ *guest, retErr error) {
 	if l.boot == nil {
 		return nil, fmt.Errorf("no VM is made here: %w", errdefs.ErrFailedPrecondition)
 	}
@@ -78,15 +78,15 @@ func (l *lifecycle) begin(ctx context.Context, spec *specs.Spec) (_ *remote, ret
 			retErr = errors.Join(retErr, l.share.close())
 		}
 	}()
-	guest, err := l.boot(ctx, BootRequest{Spec: spec, Share: l.share.served()})
+	machine, err := l.boot(ctx, BootRequest{Spec: spec, Share: l.share.served()})
 	if err != nil {
 		return nil, fmt.Errorf("boot the VM of the pod: %w", err)
 	}
-	return connect(ctx, guest)
+	return connect(ctx, machine)
 }
 
 // of is the guest that a container is in, whether that has ended or not.
-func (l *lifecycle) of(id string) (*remote, error) {
+func (l *lifecycle) of(id string) (*guest, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if r := l.inside[id]; r != nil {
@@ -102,7 +102,7 @@ func (l *lifecycle) leave(ctx context.Context, id string) {
 	l.mu.Lock()
 	_, was := l.inside[id]
 	delete(l.inside, id)
-	var last *remote
+	var last *guest
 	if was && len(l.inside) == 0 {
 		last, l.guest = l.guest, nil
 	}
@@ -116,7 +116,7 @@ func (l *lifecycle) leave(ctx context.Context, id string) {
 }
 
 // shutDown ends a guest without containers.
-func (r *remote) shutDown(ctx context.Context) {
+func (r *guest) shutDown(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer cancel()
 	if !r.isDead() {

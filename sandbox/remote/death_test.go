@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package vm
+package remote
 
 import (
 	"context"
@@ -36,7 +36,7 @@ func TestDeath(t *testing.T) {
 	t.Cleanup(func() { killAlone(t, h, ids) })
 
 	began := time.Now()
-	if err := unix.Kill(r.guest.Pid(), unix.SIGKILL); err != nil {
+	if err := unix.Kill(r.machine.Pid(), unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	for _, box := range []*runtimetest.Box{a, b, created} {
@@ -94,7 +94,7 @@ func TestCleanupNeedsNoGuest(t *testing.T) {
 	d, err := sandbox.Cleanup(t.Context(), sandbox.CleanupRequest{
 		ID: a.ID, Bundle: a.C.Bundle(),
 		Runtime: func(configs.Runtime, string) (sandbox.Runtime, error) {
-			return New(RuntimeConfig{Host: sandbox.ThisKernel(nil), Share: h.share}), nil
+			return New(Config{Host: sandbox.ThisKernel(nil), Share: h.share}), nil
 		},
 	})
 	if err != nil || d.Exit.Status != 137 || d.Pid != st.Pid {

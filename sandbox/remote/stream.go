@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package vm
+package remote
 
 import (
 	"context"
@@ -28,7 +28,7 @@ type stdio struct {
 	uid, gid uint32 // of the pipes that the process gets
 
 	mu     sync.Mutex
-	r      *remote // nil until the process is being made
+	r      *guest // nil until the process is being made
 	number uint64
 	in     *copyIn     // nil without stdin
 	out    [2]*copyOut // nil where there is none
@@ -52,7 +52,7 @@ func openStdio(ctx context.Context, host sandbox.Kernel, cfg process.StreamsConf
 
 // join begins the copying for a process that is about to be made. Close ends
 // it, in any case.
-func (s *stdio) join(ctx context.Context, r *remote, number uint64) (*agentapi.Stdio, error) {
+func (s *stdio) join(ctx context.Context, r *guest, number uint64) (*agentapi.Stdio, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.r, s.number = r, number

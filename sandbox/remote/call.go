@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package vm
+package remote
 
 import (
 	"context"
@@ -31,7 +31,7 @@ const maxErrorText = 2 << 10
 
 // call asks the agent for something. A guest that does not answer in time is
 // found out about.
-func call[Req, Res any](ctx context.Context, r *remote, limit time.Duration, what string,
+func call[Req, Res any](ctx context.Context, r *guest, limit time.Duration, what string,
 	f func(context.Context, *Req) (*Res, error), req *Req,
 ) (*Res, error) {
 	if r.isDead() {
@@ -99,7 +99,7 @@ func plain(text string) string {
 
 // doubt finds out whether the guest is deaf, and ends it if so: nobody can ask
 // for anything in it any more, not even for its end.
-func (r *remote) doubt() {
+func (r *guest) doubt() {
 	if !r.suspect.TryLock() {
 		return // somebody does
 	}

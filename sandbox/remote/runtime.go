@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package vm
+package remote
 
 import (
 	"context"
@@ -25,8 +25,8 @@ var (
 // undoTimeout bounds the removal of what a failed call made.
 const undoTimeout = 20 * time.Second
 
-// RuntimeConfig is what a Runtime is made of.
-type RuntimeConfig struct {
+// Config is what a Runtime is made of.
+type Config struct {
 	// Host is where root file systems are mounted and clients' streams opened.
 	Host sandbox.Kernel
 	// Share is a directory of this pod's alone, made and removed here. The
@@ -34,7 +34,7 @@ type RuntimeConfig struct {
 	Share, GuestShare string
 	// Boot makes the guest of the pod. nil where none will be made: in `shim
 	// delete`.
-	Boot func(context.Context, BootRequest) (Guest, error)
+	Boot func(context.Context, BootRequest) (Machine, error)
 }
 
 // BootRequest is what a guest is made for.
@@ -48,13 +48,13 @@ type BootRequest struct {
 // Runtime runs the containers of one pod in one guest, which is made with the
 // first and ended with the last.
 type Runtime struct {
-	cfg   RuntimeConfig
+	cfg   Config
 	share share
 	life  *lifecycle
 }
 
 // New returns a runtime without a guest.
-func New(cfg RuntimeConfig) *Runtime {
+func New(cfg Config) *Runtime {
 	return &Runtime{cfg: cfg, share: share{cfg.Share}, life: newLifecycle(cfg)}
 }
 
