@@ -42,6 +42,10 @@ var allowed = map[string][]string{
 	"berth/gpu/rootfs":     {},
 	"berth/configs":        {},
 
+	"berth/sandbox/vm":             {"berth/process", "berth/process/cgroup", "berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/kvm", "berth/sandbox/vm/qmp"},
+	"berth/sandbox/vm/jail":        {},
+	"berth/sandbox/vm/kvm":         {},
+	"berth/sandbox/vm/qmp":         {},
 	"berth/sandbox/vm/image":       {},
 	"berth/sandbox/vm/image/build": {"berth/sandbox/vm/image"},
 
@@ -51,6 +55,7 @@ var allowed = map[string][]string{
 	"berth/test/fakenvml":    {},
 	"berth/test/fakeoci/cmd": {"berth/test/fakeoci"},
 
+	"berth/test/guestagent":     {"berth/sandbox/agent"},
 	"berth/test/fakedriver":     {},
 	"berth/test/fakedriver/cmd": {"berth/test/fakedriver"},
 	"berth/test/fakedriver/smi": {},

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"berth/sandbox/vm/image"
+	"berth/sandbox/vm/image/build"
+	"berth/sandbox/vm/jail"
+	"berth/test/leak"
+)
+
+// guest is the image that the tests boot, or why there is none.
+var guest struct {
+	image   image.Image
+	missing string
+}
+
+// launcher is the argument by which the test binary is a machine's launcher.
+const launcher = "enter-jail"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == launcher {
+		fd, err := strconv.Atoi(os.Args[2])
+		if err == nil {
+			err = jail.Enter(fd)
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	dir, err := os.MkdirTemp("", "berth-vm-*")
+	if err == nil {
+		err = buildGuest(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := leak.Main(m)
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+const (
+	qemu      = "/usr/bin/qemu-system-x86_64"
+	virtiofsd = "/usr/lib/qemu/virtiofsd"
+	runc      = "../../.tools/bin/runc"
+)
+
+// buildGuest makes the image from what `make setup guest` left, with an agent
+// that does what tests tell it.
+func buildGuest(dir string) error {
+	for _, path := range []string{qemu, virtiofsd, runc} {
+		if _, err := os.Stat(path); err != nil {
+			guest.missing = fmt.Sprintf("no %s: make setup", filepath.Base(path))
+			return nil
+		}
+	}
+	kernels, err := filepath.Glob("../../.tools/kernel/linux-image-*")
+	if err != nil || len(kernels) == 0 {
+		guest.missing = "no guest kernel: make guest"
+		return err
+	}
+	agent := filepath.Join(dir, "guestagent")
+	cmd := exec.Command("go", "build", "-o", agent, "../../test/guestagent")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the agent: %w: %s", err, out)
+	}
+	guest.image, err = build.Build(filepath.Join(dir, "guest"), build.Source{
+		Root: kernels[len(kernels)-1], Agent: agent, Runtime: runc,
+	})
+	return err
+}
