@@ -22,7 +22,7 @@ func read(t *testing.T, name string) string {
 // TestShippedOptions has each example show every option, under names that are
 // understood, with values of the right type.
 func TestShippedOptions(t *testing.T) {
-	for _, shim := range []string{"pod", "gpu"} {
+	for _, shim := range []string{"pod", "gpu", "vm"} {
 		t.Run(shim, func(t *testing.T) {
 			_, options, ok := strings.Cut(read(t, "containerd-"+shim+".toml"), "."+shim+".options]\n")
 			if !ok {
@@ -64,7 +64,7 @@ func TestShippedRuntimes(t *testing.T) {
 	type containerd struct {
 		Runtimes map[string]runtime `toml:"runtimes"`
 	}
-	for shim, annotations := range map[string]string{"pod": "", "gpu": "berth.dev/*"} {
+	for shim, annotations := range map[string]string{"pod": "", "gpu": "berth.dev/*", "vm": "berth.dev/*"} {
 		t.Run(shim, func(t *testing.T) {
 			var config struct {
 				Version int `toml:"version"`

@@ -20,6 +20,10 @@ var allowed = map[string][]string{
 	"berth/cmd/berth-gpu":              {"berth/gpu/ledger", "berth/gpu/mig", "berth/gpu/nvml"},
 	"berth/cmd/containerd-shim-gpu-v2": {"berth/shim", "berth/gpu", "berth/hooks", "berth/configs"},
 	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/hooks"},
+	"berth/cmd/containerd-shim-vm-v2": {
+		"berth/shim", "berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/remote", "berth/sandbox/vm",
+		"berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/process", "berth/hooks", "berth/configs",
+	},
 
 	"berth/shim":                {"berth/sandbox", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
 	"berth/sandbox":             {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/hooks", "berth/configs"},
@@ -112,7 +116,7 @@ func TestImportsPointOneWay(t *testing.T) {
 }
 
 func TestNothingHeavyIsCarried(t *testing.T) {
-	for _, shim := range []string{"./cmd/containerd-shim-pod-v2", "./cmd/containerd-shim-gpu-v2"} {
+	for _, shim := range []string{"./cmd/containerd-shim-pod-v2", "./cmd/containerd-shim-gpu-v2", "./cmd/containerd-shim-vm-v2"} {
 		t.Run(shim, func(t *testing.T) { carriesNothingHeavy(t, shim) })
 	}
 }

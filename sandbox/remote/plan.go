@@ -29,8 +29,8 @@ type plan struct {
 	sysctls map[string]string // of the network namespace
 }
 
-// sandboxAnnotation names the pod's first container to the others (CRI).
-const sandboxAnnotation = "io.kubernetes.cri.sandbox-id"
+// SandboxAnnotation names the pod's first container to the others (CRI).
+const SandboxAnnotation = "io.kubernetes.cri.sandbox-id"
 
 func readSpec(bundle string) (*specs.Spec, error) {
 	f, err := os.OpenFile(filepath.Join(bundle, "config.json"), os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -191,7 +191,7 @@ func (p *plan) namespaces(s *specs.Spec) ([]specs.LinuxNamespace, error) {
 			continue
 		case path == "":
 		case ns.Type == specs.IPCNamespace, ns.Type == specs.UTSNamespace, ns.Type == specs.PIDNamespace:
-			sandbox := s.Annotations[sandboxAnnotation]
+			sandbox := s.Annotations[SandboxAnnotation]
 			if sandbox == "" {
 				return nil, refuse("the %s namespace is %s, of a process that is not in this VM", ns.Type, path)
 			}
