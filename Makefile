@@ -27,7 +27,7 @@ export PATH := $(CURDIR)/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build test test-long unit lint fuzz bench bench-mig budget oracle integration conformance compat test-v2 test-gpu guest generate check demo install clean
+.PHONY: help setup build test test-long unit lint fuzz bench bench-mig budget oracle integration conformance compat test-v2 test-gpu guest test-vm generate check demo install clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,10 @@ test-gpu: ## Run on a machine with an NVIDIA GPU, changing no setting of it (roo
 
 guest: setup build ## Build the image that guests of the vm shim boot from into GUEST (/var/lib/berth/guest)
 	@scripts/guest/build $(GUEST)
+
+test-vm: setup build ## Drive a private containerd whose pods are virtual machines (root; emulated where KVM does not run them)
+	@scripts/guest/build $(CURDIR)/.tools/guest
+	$(GOTEST_E2E) -timeout 40m ./integration -runtimes io.containerd.vm.v2
 
 generate: ## Run the go:generate directives (protoc: Debian package protobuf-compiler)
 	go generate ./...

@@ -120,20 +120,37 @@ func (b bind) mount(target string) error {
 	if err != nil {
 		return err
 	}
-	flags := uintptr(unix.MS_BIND)
+	return b.attach(fd, target)
+}
+
+// attach mounts a copy of what is mounted where fd is. What the copy may be
+// used for is settled before it is attached: it is attached to the served tree
+// in the same moment, and later changes here would not reach that.
+//
+// On the host nothing of it is a device or runs as its owner, and nothing that
+// is mounted in it goes back to where it comes from; what is mounted there later
+// comes here.
+func (b bind) attach(fd int, target string) error {
+	depth := uint(0)
 	if b.rec {
-		flags |= unix.MS_REC
+		depth = unix.AT_RECURSIVE
 	}
-	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", fd), target, "", flags, ""); err != nil {
-		return err
+	tree, err := unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|depth)
+	if err != nil {
+		return fmt.Errorf("copy the mount: %w", err)
 	}
-	// On the host nothing of it is a device or runs as its owner. The guest
-	// has its own mount of it.
-	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID}
+	defer func() { _ = unix.Close(tree) }()
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID, Propagation: unix.MS_SLAVE}
 	if b.readOnly {
 		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
 	}
-	return unix.MountSetattr(unix.AT_FDCWD, target, unix.AT_RECURSIVE|unix.AT_SYMLINK_NOFOLLOW, attr)
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|depth, attr); err != nil {
+		return fmt.Errorf("restrict the mount: %w", err)
+	}
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach the mount: %w", err)
+	}
+	return nil
 }
 
 // remove undoes add, however far that came.

@@ -57,6 +57,7 @@ func eachRuntime(t *testing.T, test func(t *testing.T, r runtimeCase)) {
 	t.Helper()
 	for _, r := range []runtimeCase{
 		{name: node.PodRuntime, handler: node.PodHandler},
+		{name: node.VMRuntime, handler: node.VMHandler},
 		{name: node.RuncRuntime, handler: node.RuncHandler, control: true},
 	} {
 		if strings.Contains(*runtimes, r.name) {

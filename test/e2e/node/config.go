@@ -17,10 +17,12 @@ import (
 const (
 	PodRuntime  = "io.containerd.pod.v2"
 	GPURuntime  = "io.containerd.gpu.v2"
+	VMRuntime   = "io.containerd.vm.v2"
 	RuncRuntime = "io.containerd.runc.v2"
 
 	PodHandler  = "pod"
 	GPUHandler  = "gpu"
+	VMHandler   = "vm"
 	RuncHandler = "runc"
 )
 
@@ -83,6 +85,9 @@ pod_annotations = ['berth.dev/*']
 container_annotations = ['berth.dev/*']
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu.options]
 Root = '@DIR@/runc'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.vm]
+runtime_type = 'io.containerd.vm.v2'
+pod_annotations = ['berth.dev/*']
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
 runtime_type = 'io.containerd.runc.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
@@ -99,6 +104,14 @@ const cniTemplate = `{
     "ipam": {"type": "host-local", "dataDir": "@DIR@/ipam", "ranges": [[{"subnet": "10.88.0.0/16"}]]}
   }]
 }
+`
+
+// vmTemplate is the configuration of the vm shim. The guest image is that of
+// `make guest GUEST=.tools/guest`.
+const vmTemplate = `accel = ["kvm", "tcg"]
+image = "@GUEST@"
+run_dir = "@DIR@/vm"
+memory_mib = 256
 `
 
 // writeConfig lays out the node's directory.
@@ -123,10 +136,12 @@ func (n *Node) writeConfig() error {
 		"@SNAPSHOTTER@", snapshotter,
 		"@PAUSE@", image.Pause,
 		"@TOOLS@", filepath.Join(n.checkout, ".tools", "bin"),
+		"@GUEST@", filepath.Join(n.checkout, ".tools", "guest"),
 	)
 	files := map[string]string{
 		"config.toml":        configTemplate,
 		"cni/berth.conflist": cniTemplate,
+		"vm.toml":            vmTemplate,
 		"crictl.yaml":        "runtime-endpoint: unix://@DIR@/c.sock\nimage-endpoint: unix://@DIR@/c.sock\ntimeout: 60\n",
 	}
 	for name, content := range files {
