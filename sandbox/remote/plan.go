@@ -71,6 +71,9 @@ func planFor(id, bundle, guestShare string, s *specs.Spec) (*plan, error) {
 	out.Hooks = nil // programs of the host's
 	process := *s.Process
 	process.ApparmorProfile, process.SelinuxLabel = "", "" // of the host's kernel
+	if process.OOMScoreAdj == nil { // what the agent has, which is never killed, would be inherited
+		process.OOMScoreAdj = new(int)
+	}
 	out.Process = &process
 	out.Mounts = nil
 	for _, m := range s.Mounts {
