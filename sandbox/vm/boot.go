@@ -109,6 +109,9 @@ func (b *booting) startVMM(e ends, log *os.File) (*process.Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b.Network != nil {
+		spec.Network = fds.add(b.Network)
+	}
 	p, err := b.launch(spec, fds)
 	if err != nil {
 		return nil, fmt.Errorf("start the virtual machine monitor: %w", err)

@@ -40,6 +40,9 @@ type Config struct {
 	// later, the guest sees too, if the directory is on a shared mount.
 	Share string
 	NICs  []NIC
+	// Network is the pod's network namespace, which QEMU joins; nil leaves it
+	// in the caller's. The caller keeps it.
+	Network *os.File
 
 	// QEMU and Virtiofsd are programs of the host's.
 	QEMU      string

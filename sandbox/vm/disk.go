@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 // Disk is a disk that a guest finds by its serial number.
@@ -19,8 +20,9 @@ type Disk struct {
 	// Serial is 1 to 36 letters, digits or _.-; the guest reads it from the
 	// disk (SCSI vital product data, page 0x80).
 	Serial string
-	// File is an image or a block device, open for reading, and for writing
-	// unless ReadOnly. The caller keeps it and may close it after AddDisk.
+	// File is an image or a block device, open for reading and writing, or for
+	// reading alone if ReadOnly: QEMU gets no more than it is to use. The
+	// caller keeps it and may close it after AddDisk.
 	File     *os.File
 	ReadOnly bool
 }
@@ -32,9 +34,11 @@ const maxSerial = 36
 type disks struct {
 	mu      sync.Mutex
 	present map[string]*disk
+	last    int // number of the last that was added
 }
 
 type disk struct {
+	name    string // in QEMU, where a node's has 31 characters at most
 	fdset   int64
 	gone    chan struct{} // closed when the guest has let go of it
 	deleted bool          // guarded by disks.mu
@@ -47,13 +51,9 @@ func (m *Machine) AddDisk(ctx context.Context, d Disk) (retErr error) {
 	if d.Serial == "" || len(d.Serial) > maxSerial || strings.Trim(d.Serial, idChars) != "" {
 		return fmt.Errorf("serial number %.40q of a disk: 1 to %d letters, digits or _.- are needed: %w", d.Serial, maxSerial, errdefs.ErrInvalidArgument)
 	}
-	info, err := d.File.Stat()
+	driver, err := d.driver()
 	if err != nil {
 		return fmt.Errorf("add disk %s: %w", d.Serial, err)
-	}
-	driver := "file"
-	if info.Mode()&os.ModeDevice != 0 {
-		driver = "host_device"
 	}
 	entry := &disk{gone: make(chan struct{})}
 	if !m.disks.add(d.Serial, entry) {
@@ -74,19 +74,49 @@ func (m *Machine) AddDisk(ctx context.Context, d Disk) (retErr error) {
 	entry.fdset = set.ID
 	type object = map[string]any
 	err = m.qmp.Execute(ctx, "blockdev-add", object{
-		"driver": "raw", "node-name": "disk-" + d.Serial, "read-only": d.ReadOnly,
+		"driver": "raw", "node-name": entry.name, "read-only": d.ReadOnly,
 		"file": object{"driver": driver, "filename": fmt.Sprintf("/dev/fdset/%d", set.ID), "read-only": d.ReadOnly},
 	}, nil)
 	if err != nil {
 		return errors.Join(err, m.removeFD(ctx, entry))
 	}
 	err = m.qmp.Execute(ctx, "device_add", object{
-		"driver": "scsi-hd", "bus": "scsi.0", "id": "disk-" + d.Serial, "drive": "disk-" + d.Serial, "serial": d.Serial,
+		"driver": "scsi-hd", "bus": "scsi.0", "id": entry.name, "drive": entry.name, "serial": d.Serial,
 	}, nil)
 	if err != nil {
-		return errors.Join(err, m.removeNode(ctx, d.Serial), m.removeFD(ctx, entry))
+		return errors.Join(err, m.removeNode(ctx, entry), m.removeFD(ctx, entry))
 	}
 	return nil
+}
+
+// driver is QEMU's for the file, which must be open for what the disk is for.
+func (d Disk) driver() (string, error) {
+	info, err := d.File.Stat()
+	if err != nil {
+		return "", err
+	}
+	raw, err := d.File.SyscallConn()
+	if err != nil {
+		return "", err
+	}
+	var flags int
+	var flagsErr error
+	if err := raw.Control(func(fd uintptr) { flags, flagsErr = unix.FcntlInt(fd, unix.F_GETFL, 0) }); err != nil || flagsErr != nil {
+		return "", errors.Join(err, flagsErr)
+	}
+	want, how := unix.O_RDWR, "reading and writing"
+	if d.ReadOnly {
+		want, how = unix.O_RDONLY, "reading alone"
+	}
+	switch mode := info.Mode(); {
+	case flags&unix.O_ACCMODE != want:
+		return "", fmt.Errorf("%s must be open for %s: %w", d.File.Name(), how, errdefs.ErrInvalidArgument)
+	case mode.IsRegular():
+		return "file", nil
+	case mode&os.ModeDevice != 0 && mode&os.ModeCharDevice == 0:
+		return "host_device", nil
+	}
+	return "", fmt.Errorf("%s is neither a regular file nor a block device: %w", d.File.Name(), errdefs.ErrInvalidArgument)
 }
 
 // RemoveDisk takes a disk away. The guest should have let go of it.
@@ -95,7 +125,7 @@ func (m *Machine) RemoveDisk(ctx context.Context, serial string) error {
 	if entry == nil {
 		return fmt.Errorf("remove disk %s: the machine has none of that serial number: %w", serial, errdefs.ErrNotFound)
 	}
-	if err := m.qmp.Execute(ctx, "device_del", map[string]any{"id": "disk-" + serial}, nil); err != nil {
+	if err := m.qmp.Execute(ctx, "device_del", map[string]any{"id": entry.name}, nil); err != nil {
 		return fmt.Errorf("remove disk %s: %w", serial, err)
 	}
 	select {
@@ -105,15 +135,15 @@ func (m *Machine) RemoveDisk(ctx context.Context, serial string) error {
 	case <-ctx.Done():
 		return fmt.Errorf("remove disk %s: the guest does not let go of it: %w", serial, context.Cause(ctx))
 	}
-	if err := m.removeNode(ctx, serial); err != nil {
+	if err := m.removeNode(ctx, entry); err != nil {
 		return fmt.Errorf("remove disk %s: %w", serial, err)
 	}
 	m.disks.remove(serial)
 	return m.removeFD(ctx, entry)
 }
 
-func (m *Machine) removeNode(ctx context.Context, serial string) error {
-	return m.qmp.Execute(ctx, "blockdev-del", map[string]any{"node-name": "disk-" + serial}, nil)
+func (m *Machine) removeNode(ctx context.Context, d *disk) error {
+	return m.qmp.Execute(ctx, "blockdev-del", map[string]any{"node-name": d.name}, nil)
 }
 
 func (m *Machine) removeFD(ctx context.Context, d *disk) error {
@@ -126,6 +156,8 @@ func (d *disks) add(serial string, entry *disk) bool {
 	if d.present[serial] != nil {
 		return false
 	}
+	d.last++
+	entry.name = fmt.Sprintf("disk%d", d.last)
 	d.present[serial] = entry
 	return true
 }
@@ -150,11 +182,12 @@ func (d *disks) deleted(data json.RawMessage) {
 	if json.Unmarshal(data, &e) != nil {
 		return
 	}
-	serial, _ := strings.CutPrefix(e.Device, "disk-")
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if entry := d.present[serial]; entry != nil && !entry.deleted {
-		entry.deleted = true
-		close(entry.gone)
+	for _, entry := range d.present {
+		if entry.name == e.Device && !entry.deleted {
+			entry.deleted = true
+			close(entry.gone)
+		}
 	}
 }

@@ -95,3 +95,20 @@ func namespaceOf(t *testing.T, pid int, name string) string {
 	}
 	return link
 }
+
+type mounted struct{ point, options, source string }
+
+// mountsOf are the mounts that a process sees (proc_pid_mountinfo(5)).
+func mountsOf(t *testing.T, pid int) (all []mounted) {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		before, after, _ := strings.Cut(line, " - ")
+		f, fs := strings.Fields(before), strings.Fields(after)
+		all = append(all, mounted{f[4], f[5], fs[1]})
+	}
+	return all
+}

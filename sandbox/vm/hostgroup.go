@@ -28,8 +28,16 @@ func (b *booting) makeCgroup() error {
 			return fmt.Errorf("make the cgroup of machine %s: %w", b.ID, err)
 		}
 	}
+	// From here on undo removes it.
 	if b.machine.cgroup, err = cgroup.Load(loc); err != nil {
 		return fmt.Errorf("open the cgroup of machine %s: %w", b.ID, err)
+	}
+	devices, err := vmmDevices(b.machine.accel)
+	if err != nil {
+		return err
+	}
+	if err := filterDevices(loc, devices); err != nil {
+		return fmt.Errorf("confine machine %s: %w", b.ID, err)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"berth/process"
 	"berth/sandbox/vm/jail"
+	"berth/sandbox/vm/kvm"
 )
 
 const (
@@ -37,24 +38,31 @@ func (c *Config) launch(spec *jail.Spec, fds descriptors) (*process.Process, err
 
 // vmmJail is what QEMU is left with.
 func (c *Config) vmmJail(args []string, accel Accel, parent int, cgroups []string) (*jail.Spec, error) {
-	spec := &jail.Spec{
+	devices, err := vmmDevices(accel)
+	if err != nil {
+		return nil, err
+	}
+	return &jail.Spec{
 		Path: c.QEMU, Args: args, Cgroups: cgroups, Root: true,
-		Shown: append([]string{c.QEMU, c.Image.Kernel, c.Image.Initramfs}, libraries(c.QEMU)...),
-		Devices: []jail.Device{
-			{Path: "/dev/null", Major: 1, Minor: 3}, {Path: "/dev/urandom", Major: 1, Minor: 9},
-		},
-		UID: c.UID, GID: c.GID, OpenFiles: vmmFiles, Threads: vmmThreads, Parent: parent,
+		Shown:   append([]string{c.QEMU, c.Image.Kernel, c.Image.Initramfs}, libraries(c.QEMU)...),
+		Devices: devices,
+		UID:     c.UID, GID: c.GID, OpenFiles: vmmFiles, Threads: vmmThreads, Parent: parent,
+	}, nil
+}
+
+// vmmDevices are those that QEMU opens.
+func vmmDevices(accel Accel) ([]jail.Device, error) {
+	devices := []jail.Device{
+		{Path: "/dev/null", Major: 1, Minor: 3}, {Path: "/dev/urandom", Major: 1, Minor: 9},
 	}
-	if accel == KVM {
-		var st unix.Stat_t
-		if err := unix.Stat("/dev/kvm", &st); err != nil {
-			return nil, fmt.Errorf("look at /dev/kvm: %w", err)
-		}
-		spec.Devices = append(spec.Devices, jail.Device{
-			Path: "/dev/kvm", Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev),
-		})
+	if accel != KVM {
+		return devices, nil
 	}
-	return spec, nil
+	var st unix.Stat_t
+	if err := unix.Stat(kvm.Device, &st); err != nil {
+		return nil, fmt.Errorf("look at %s: %w", kvm.Device, err)
+	}
+	return append(devices, jail.Device{Path: kvm.Device, Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}), nil
 }
 
 // libraries are what QEMU's loader and QEMU itself open: shared libraries, and

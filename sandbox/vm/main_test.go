@@ -25,14 +25,17 @@ var guest struct {
 // launcher is the argument by which the test binary is a machine's launcher.
 const launcher = "enter-jail"
 
+// owner is the argument by which it boots a machine and waits to be killed.
+const owner = "own-machine"
+
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == launcher {
-		fd, err := strconv.Atoi(os.Args[2])
-		if err == nil {
-			err = jail.Enter(fd)
+	if len(os.Args) == 3 {
+		switch os.Args[1] {
+		case launcher:
+			enterJail(os.Args[2])
+		case owner:
+			ownMachine(os.Args[2])
 		}
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
 	}
 	dir, err := os.MkdirTemp("", "berth-vm-*")
 	if err == nil {
@@ -48,6 +51,16 @@ func TestMain(m *testing.M) {
 		code = 1
 	}
 	os.Exit(code)
+}
+
+// enterJail is what a shim does as a launcher.
+func enterJail(fd string) {
+	n, err := strconv.Atoi(fd)
+	if err == nil {
+		err = jail.Enter(n)
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }
 
 const (

@@ -16,8 +16,8 @@
 // the bounding set, and no_new_privs, so that none can come back; limits; and
 // the descriptors that it inherited.
 //
-// It stays in the network namespace of its parent: a virtual machine's monitor
-// belongs into its pod's, where tools look for it.
+// Its network namespace is one that exists, the one named or its parent's: a
+// virtual machine's monitor belongs into its pod's, where tools look for it.
 //
 // What does not belong here: seccomp filters. QEMU and virtiofsd bring their
 // own, which know what they call.

@@ -35,6 +35,9 @@ func (s *Spec) enter() error {
 			return fmt.Errorf("join a cgroup: %w", err)
 		}
 	}
+	if err := s.joinNetwork(); err != nil {
+		return err
+	}
 	if err := s.setRoot(); err != nil {
 		return err
 	}
@@ -45,6 +48,16 @@ func (s *Spec) enter() error {
 		return err
 	}
 	return s.dieWithParent()
+}
+
+func (s *Spec) joinNetwork() error {
+	if s.Network == 0 {
+		return nil
+	}
+	if err := unix.Setns(s.Network, unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("join the network namespace: %w", err)
+	}
+	return unix.Close(s.Network)
 }
 
 func (s *Spec) limit() error {

@@ -23,6 +23,9 @@ type Spec struct {
 	// Cgroups are the directories of the cgroups that it joins, one in each
 	// hierarchy.
 	Cgroups []string `json:"cgroups,omitempty"`
+	// Network is an inherited descriptor of a network namespace that it joins;
+	// 0 leaves it in that of its parent. The descriptor is closed.
+	Network int `json:"network,omitempty"`
 	// Root has it see Shown and Devices alone; without it the host's file
 	// system stays, in a mount namespace of its own, for programs that make
 	// their own jail.
