@@ -22,7 +22,7 @@ var allowed = map[string][]string{
 	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/hooks"},
 	"berth/cmd/containerd-shim-vm-v2": {
 		"berth/shim", "berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/remote", "berth/sandbox/vm",
-		"berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/process", "berth/hooks", "berth/configs",
+		"berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs",
 	},
 
 	"berth/shim":                {"berth/sandbox", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},

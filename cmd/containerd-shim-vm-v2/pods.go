@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,11 +45,10 @@ func (p *pods) runtime(c shim.RuntimeConfig) (sandbox.Runtime, error) {
 	if rt := p.pod[dir]; rt != nil {
 		return rt, nil
 	}
+	b := booter{conf: conf, sup: c.Supervisor, id: id, state: state(dir + ".json")}
 	rt := remote.New(remote.Config{
 		Host: sandbox.ThisKernel(c.Supervisor), Share: dir, GuestShare: agentapi.ShareDir,
-		Boot: func(ctx context.Context, r remote.BootRequest) (remote.Machine, error) {
-			return boot(ctx, conf, c.Supervisor, id, r)
-		},
+		Boot: b.boot, Reclaim: b.state.reclaim,
 	})
 	if p.pod == nil {
 		p.pod = make(map[string]*remote.Runtime)

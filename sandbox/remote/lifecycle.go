@@ -95,6 +95,13 @@ func (l *lifecycle) of(id string) (*guest, error) {
 	return nil, fmt.Errorf("container %q is in no VM: %w", id, errdefs.ErrNotFound)
 }
 
+// inUse is true as long as there is a guest.
+func (l *lifecycle) inUse() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.guest != nil || len(l.inside) > 0
+}
+
 // leave takes a container out, and ends a guest that has none left.
 func (l *lifecycle) leave(ctx context.Context, id string) {
 	l.gate <- struct{}{} // boot and shutdown are bounded

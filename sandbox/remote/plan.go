@@ -66,12 +66,14 @@ func planFor(id, bundle, guestShare string, s *specs.Spec) (*plan, error) {
 	if !filepath.IsAbs(root) {
 		root = filepath.Join(bundle, root)
 	}
-	p.binds = append(p.binds, bind{name: "rootfs", source: root, readOnly: s.Root.Readonly})
+	// Also one that is to be read-only can be written to until the guest's
+	// runtime has made the mount points in it. It is the container's own.
+	p.binds = append(p.binds, bind{name: "rootfs", source: root})
 	out.Root = &specs.Root{Path: filepath.Join(share, "rootfs"), Readonly: s.Root.Readonly}
 	out.Hooks = nil // programs of the host's
 	process := *s.Process
 	process.ApparmorProfile, process.SelinuxLabel = "", "" // of the host's kernel
-	if process.OOMScoreAdj == nil { // what the agent has, which is never killed, would be inherited
+	if process.OOMScoreAdj == nil {                        // what the agent has, which is never killed, would be inherited
 		process.OOMScoreAdj = new(int)
 	}
 	out.Process = &process

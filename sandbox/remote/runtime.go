@@ -35,6 +35,9 @@ type Config struct {
 	// Boot makes the guest of the pod. nil where none will be made: in `shim
 	// delete`.
 	Boot func(context.Context, BootRequest) (Machine, error)
+	// Reclaim ends and removes what a machine of this pod has left whose shim
+	// is gone. It may be called with nothing to do. nil does nothing.
+	Reclaim func(context.Context) error
 }
 
 // BootRequest is what a guest is made for.
@@ -177,7 +180,10 @@ func (rt *Runtime) Update(ctx context.Context, id string, resources []byte) erro
 // guest itself has of one goes with the guest, if that has ended.
 func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	r, err := rt.life.of(id)
-	if err == nil && !r.isDead() {
+	if err != nil {
+		return errors.Join(err, rt.reclaim(ctx, id))
+	}
+	if !r.isDead() {
 		_, err = call(ctx, r, runtimeTimeout, "delete the container", r.agent.Delete,
 			&agentapi.DeleteRequest{Container: id, Force: force})
 		if r.isDead() {
@@ -187,14 +193,30 @@ func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	if ignoreNotFound(err) != nil {
 		return err
 	}
-	if r != nil {
-		r.forgetCgroup(id)
-	}
+	r.forgetCgroup(id)
 	if err := rt.share.remove(id); err != nil {
 		return err
 	}
 	rt.life.leave(ctx, id)
 	return err
+}
+
+// reclaim removes what another process, which is gone, has left of a container,
+// and of the pod with the last of them. Of a container that is in no guest of
+// this one there is nothing to do while others are.
+func (rt *Runtime) reclaim(ctx context.Context, id string) error {
+	if rt.life.inUse() {
+		return nil
+	}
+	if rt.cfg.Reclaim != nil {
+		if err := rt.cfg.Reclaim(ctx); err != nil {
+			return err
+		}
+	}
+	if err := rt.share.remove(id); err != nil {
+		return err
+	}
+	return rt.share.closeEmpty()
 }
 
 // Mount and Unmount are the host's.

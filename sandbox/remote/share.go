@@ -78,6 +78,18 @@ func (s share) close() error {
 	return nil
 }
 
+// closeEmpty closes the share of a pod that has no container left.
+func (s share) closeEmpty() error {
+	entries, err := os.ReadDir(s.mounts())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("look at the pod's share: %w", err)
+	}
+	if len(entries) > 0 {
+		return nil
+	}
+	return s.close()
+}
+
 // add puts a container's binds in place.
 func (s share) add(id string, binds []bind) (retErr error) {
 	dir := filepath.Join(s.mounts(), id)

@@ -50,6 +50,7 @@ type runtimeCase struct {
 	name    string // as containerd knows it
 	handler string // as CRI knows it
 	control bool   // it is there to compare with
+	guest   bool   // containers have a kernel of their own
 }
 
 // eachRuntime runs a test for each runtime, named by it.
@@ -57,7 +58,7 @@ func eachRuntime(t *testing.T, test func(t *testing.T, r runtimeCase)) {
 	t.Helper()
 	for _, r := range []runtimeCase{
 		{name: node.PodRuntime, handler: node.PodHandler},
-		{name: node.VMRuntime, handler: node.VMHandler},
+		{name: node.VMRuntime, handler: node.VMHandler, guest: true},
 		{name: node.RuncRuntime, handler: node.RuncHandler, control: true},
 	} {
 		if strings.Contains(*runtimes, r.name) {
