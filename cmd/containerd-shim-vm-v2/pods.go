@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"berth/configs"
@@ -31,6 +32,9 @@ type pods struct {
 
 // runtime is that of the pod that a container is in.
 func (p *pods) runtime(c shim.RuntimeConfig) (sandbox.Runtime, error) {
+	if err := refuse(c.Options); err != nil {
+		return nil, err
+	}
 	conf, err := configs.LoadVM(p.path)
 	if err != nil {
 		return nil, err
@@ -55,6 +59,20 @@ func (p *pods) runtime(c shim.RuntimeConfig) (sandbox.Runtime, error) {
 	}
 	p.pod[dir] = rt
 	return rt, nil
+}
+
+// refuse says which option of a runtime on the host has no meaning in a guest.
+// SystemdCgroup has none either, and is let pass: clusters set it for all.
+func refuse(o configs.Runtime) error {
+	for _, f := range []struct{ name, value string }{
+		{"BinaryName", o.BinaryName}, {"Root", o.Root}, {"CriuImagePath", o.CriuImagePath}, {"CriuWorkPath", o.CriuWorkPath},
+	} {
+		if f.value != "" {
+			return fmt.Errorf("option %s is %q: the runtime of a VM is the guest's own; remove the option: %w",
+				f.name, f.value, errdefs.ErrInvalidArgument)
+		}
+	}
+	return nil
 }
 
 // maxConfig bounds what is read of a config.json, in bytes.

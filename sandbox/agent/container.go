@@ -56,6 +56,9 @@ func (s *server) Create(ctx context.Context, r *agentapi.CreateRequest) (_ *agen
 			s.forget(c.id)
 		}
 	}()
+	if err := s.makeShm(r.ShmSize); err != nil {
+		return nil, err
+	}
 	spec, err := s.finishSpec(r)
 	if err != nil {
 		return nil, err

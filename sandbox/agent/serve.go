@@ -88,6 +88,9 @@ type server struct {
 	eventsUp chan struct{}
 	telling  sync.Mutex // one event at a time
 
+	shm     sync.Mutex // held while it is being made
+	shmMade bool
+
 	mu         sync.Mutex
 	containers map[string]*container // nil while one is being made
 	procs      map[uint64]*proc

@@ -86,7 +86,7 @@ func notASpec(err error) error {
 // setSysctl sets one of the network namespace's.
 func setSysctl(name, value string) error {
 	path := strings.ReplaceAll(name, ".", "/")
-	if !strings.HasPrefix(path, "net/") || !filepath.IsLocal(path) {
+	if !strings.HasPrefix(path, "net/") || path != filepath.Clean(path) {
 		return fmt.Errorf("sysctl %.64q is not one of a network namespace: %w", name, errdefs.ErrInvalidArgument)
 	}
 	if err := os.WriteFile(filepath.Join("/proc/sys", path), []byte(value), 0); err != nil {

@@ -146,8 +146,11 @@ type CreateRequest struct {
 	NoPivotRoot  bool              `protobuf:"varint,7,opt,name=no_pivot_root,json=noPivotRoot,proto3" json:"no_pivot_root,omitempty"`
 	NoNewKeyring bool              `protobuf:"varint,8,opt,name=no_new_keyring,json=noNewKeyring,proto3" json:"no_new_keyring,omitempty"`
 	// io_uid and io_gid own the pipes.
-	IoUid         uint32 `protobuf:"varint,9,opt,name=io_uid,json=ioUid,proto3" json:"io_uid,omitempty"`
-	IoGid         uint32 `protobuf:"varint,10,opt,name=io_gid,json=ioGid,proto3" json:"io_gid,omitempty"`
+	IoUid uint32 `protobuf:"varint,9,opt,name=io_uid,json=ioUid,proto3" json:"io_uid,omitempty"`
+	IoGid uint32 `protobuf:"varint,10,opt,name=io_gid,json=ioGid,proto3" json:"io_gid,omitempty"`
+	// shm_size is that of the /dev/shm that the containers of the pod share, in
+	// bytes; the first to name one has it made.
+	ShmSize       uint64 `protobuf:"varint,11,opt,name=shm_size,json=shmSize,proto3" json:"shm_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -248,6 +251,13 @@ func (x *CreateRequest) GetIoUid() uint32 {
 func (x *CreateRequest) GetIoGid() uint32 {
 	if x != nil {
 		return x.IoGid
+	}
+	return 0
+}
+
+func (x *CreateRequest) GetShmSize() uint64 {
+	if x != nil {
+		return x.ShmSize
 	}
 	return 0
 }
@@ -1021,7 +1031,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x05stdin\x18\x01 \x01(\rR\x05stdin\x12\x16\n" +
 	"\x06stdout\x18\x02 \x01(\rR\x06stdout\x12\x16\n" +
 	"\x06stderr\x18\x03 \x01(\rR\x06stderr\x12\x1a\n" +
-	"\bterminal\x18\x04 \x01(\bR\bterminal\"\xf8\x03\n" +
+	"\bterminal\x18\x04 \x01(\bR\bterminal\"\x93\x04\n" +
 	"\rCreateRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x18\n" +
 	"\aprocess\x18\x02 \x01(\x04R\aprocess\x12\x12\n" +
@@ -1033,7 +1043,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x0eno_new_keyring\x18\b \x01(\bR\fnoNewKeyring\x12\x15\n" +
 	"\x06io_uid\x18\t \x01(\rR\x05ioUid\x12\x15\n" +
 	"\x06io_gid\x18\n" +
-	" \x01(\rR\x05ioGid\x1a7\n" +
+	" \x01(\rR\x05ioGid\x12\x19\n" +
+	"\bshm_size\x18\v \x01(\x04R\ashmSize\x1a7\n" +
 	"\tJoinEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +

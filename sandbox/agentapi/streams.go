@@ -26,4 +26,6 @@ const (
 	ShareTag = "berth"
 	// ShareDir is where the agent has it.
 	ShareDir = "/run/berth/share"
+	// ShmDir is the /dev/shm that the containers of a pod share.
+	ShmDir = "/run/berth/shm"
 )

@@ -34,12 +34,12 @@ func (s *Session) Handshake(ctx context.Context) error {
 		defer cancel()
 	}
 	// A transport has no deadlines: what ends the wait ends the session.
-	defer context.AfterFunc(ctx, func() { s.end(fmt.Errorf("handshake: %w", context.Cause(ctx))) })()
+	defer context.AfterFunc(ctx, func() { s.end(context.Cause(ctx)) })()
 	err := s.greet()
+	if ctx.Err() != nil { // and that is why the transport was closed
+		err = fmt.Errorf("the other end did not answer in time: %w", context.Cause(ctx))
+	}
 	if err != nil {
-		if ended := s.Err(); ended != nil {
-			err = ended
-		}
 		err = fmt.Errorf("handshake: %w", err)
 		s.end(err)
 		return err

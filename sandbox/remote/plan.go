@@ -15,6 +15,8 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"berth/sandbox/agentapi"
 )
 
 // maxSpec bounds config.json, in bytes: what it becomes has to fit a message of
@@ -27,6 +29,7 @@ type plan struct {
 	binds   []bind            // what of the host's the container gets
 	join    map[string]string // namespaces of other containers, by type
 	sysctls map[string]string // of the network namespace
+	shmSize uint64            // of the pod's /dev/shm, in bytes; 0 if it has none
 }
 
 // SandboxAnnotation names the pod's first container to the others (CRI).
@@ -128,7 +131,8 @@ func (p *plan) mount(m specs.Mount, share string) (specs.Mount, error) {
 	case !bound:
 		return m, refuse("the mount of %s is of type %q, which is neither a bind nor of the kernel's own", m.Destination, m.Type)
 	case filepath.Clean(m.Destination) == "/dev/shm":
-		m.Source = guestShm
+		p.shmSize = sizeOf(m.Source)
+		m.Source = agentapi.ShmDir
 		return m, nil
 	case !filepath.IsAbs(m.Source):
 		return m, refuse("the source %q of the mount of %s is not absolute", m.Source, m.Destination)
@@ -138,8 +142,17 @@ func (p *plan) mount(m specs.Mount, share string) (specs.Mount, error) {
 	return m, nil
 }
 
-// guestShm is the one /dev/shm that the containers of a pod share.
-const guestShm = "/dev/shm"
+// defaultShm is what the CRI gives a pod, in bytes.
+const defaultShm = 64 << 20
+
+// sizeOf is the size of the file system that the host has for a pod's /dev/shm.
+func sizeOf(path string) uint64 {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC || fs.Blocks == 0 {
+		return defaultShm
+	}
+	return fs.Blocks * uint64(fs.Bsize)
+}
 
 // linux rewrites the linux section.
 func (p *plan) linux(s *specs.Spec, id string) (*specs.Linux, error) {

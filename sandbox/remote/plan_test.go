@@ -36,14 +36,14 @@ func TestPlan(t *testing.T) {
 			if after, _ := json.Marshal(spec); string(after) != string(before) {
 				t.Errorf("the host's spec was changed:\n%s\n%s", before, after)
 			}
-			got := outcome{Spec: p.spec, Join: p.join, Sysctls: p.sysctls}
+			got := outcome{Spec: p.spec, Join: p.join, Sysctls: p.sysctls, Shm: p.shmSize}
 			for _, b := range p.binds {
 				got.Binds = append(got.Binds, strings.TrimSpace(b.name+" "+b.source+flagsOf(b)))
 			}
 			var want outcome
 			decode(t, base+".out.json", &want)
 			if !slices.Equal(got.Binds, want.Binds) || !reflect.DeepEqual(got.Join, want.Join) ||
-				!reflect.DeepEqual(got.Sysctls, want.Sysctls) || !sameJSON(t, got.Spec, want.Spec) {
+				!reflect.DeepEqual(got.Sysctls, want.Sysctls) || got.Shm != want.Shm || !sameJSON(t, got.Spec, want.Spec) {
 				all, _ := json.MarshalIndent(got, "", "  ")
 				t.Errorf("got %s", all)
 			}
@@ -57,6 +57,7 @@ type outcome struct {
 	Binds   []string          `json:"binds"`
 	Join    map[string]string `json:"join,omitempty"`
 	Sysctls map[string]string `json:"sysctls,omitempty"`
+	Shm     uint64            `json:"shm,omitempty"`
 }
 
 func flagsOf(b bind) (s string) {

@@ -74,6 +74,9 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 	if err != nil {
 		return nil, err
 	}
+	if err := check(p.binds); err != nil { // sooner than after the boot of a machine
+		return nil, err
+	}
 	r, err := rt.life.enter(ctx, q.ID, spec)
 	if err != nil {
 		return nil, err
@@ -97,7 +100,7 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 	ids, err := streams.join(ctx, r, number)
 	if err == nil {
 		_, err = call(ctx, r, runtimeTimeout, "create the container", r.agent.Create, &agentapi.CreateRequest{
-			Container: q.ID, Process: number, Spec: p.spec, Stdio: ids, Join: p.join, Sysctls: p.sysctls,
+			Container: q.ID, Process: number, Spec: p.spec, Stdio: ids, Join: p.join, Sysctls: p.sysctls, ShmSize: p.shmSize,
 			NoPivotRoot: q.NoPivotRoot, NoNewKeyring: q.NoNewKeyring,
 			IoUid: streams.uid, IoGid: streams.gid,
 		})

@@ -109,21 +109,42 @@ func (s share) add(id string, binds []bind) (retErr error) {
 	return nil
 }
 
+// open opens the source, links followed, if it is something to share.
+func (b bind) open() (fd int, st unix.Stat_t, err error) {
+	fd, err = unix.Open(b.source, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, st, err
+	}
+	if err = unix.Fstat(fd, &st); err == nil {
+		err = mayShare(fd, &st)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, st, err
+	}
+	return fd, st, nil
+}
+
+// check finds out whether the binds can be made, without making any.
+func check(binds []bind) error {
+	for _, b := range binds {
+		fd, _, err := b.open()
+		if err != nil {
+			return fmt.Errorf("share %s with the guest: %w", b.source, err)
+		}
+		_ = unix.Close(fd)
+	}
+	return nil
+}
+
 // mount binds exactly the source, be it a directory or a single file. What is
 // looked at is what is mounted: both go through one descriptor.
 func (b bind) mount(target string) error {
-	fd, err := unix.Open(b.source, unix.O_PATH|unix.O_CLOEXEC, 0)
+	fd, st, err := b.open()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if err := mayShare(fd, &st); err != nil {
-		return err
-	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		err = os.Mkdir(target, 0o711)
 	} else {

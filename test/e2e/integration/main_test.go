@@ -75,6 +75,15 @@ func (r runtimeCase) known(t *testing.T, reason string) {
 	}
 }
 
+// many is how many pods a test runs at once: a machine, emulated by the same two
+// processors as all others, takes some seconds of one to boot.
+func (r runtimeCase) many(n int) int {
+	if r.guest {
+		return 4
+	}
+	return n
+}
+
 // testTimeout bounds one test. It turns a hang into a failure; a machine of two cores needs a
 // few seconds, an emulated one a minute.
 const testTimeout = 2 * time.Minute
