@@ -26,7 +26,7 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == launchArg {
 		os.Exit(launch(os.Args[2]))
 	}
-	pods := &pods{path: configs.VMPath(os.Getenv)}
+	pods := &pods{load: func() (configs.VM, error) { return configs.LoadVM(configs.VMPath(os.Getenv)) }}
 	parts := shim.Parts{
 		Runtime: pods.runtime,
 		Hooks:   func(shim.HooksConfig) hooks.Chain { return hooks.Chain{hooks.Sanity{}} },

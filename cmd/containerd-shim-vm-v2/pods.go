@@ -24,7 +24,7 @@ import (
 
 // pods makes the runtimes of this process's containers. A shim has one pod.
 type pods struct {
-	path string // of the configuration
+	load func() (configs.VM, error)
 
 	mu  sync.Mutex
 	pod map[string]*remote.Runtime // by directory
@@ -35,7 +35,7 @@ func (p *pods) runtime(c shim.RuntimeConfig) (sandbox.Runtime, error) {
 	if err := refuse(c.Options); err != nil {
 		return nil, err
 	}
-	conf, err := configs.LoadVM(p.path)
+	conf, err := p.load()
 	if err != nil {
 		return nil, err
 	}
