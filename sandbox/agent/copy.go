@@ -16,18 +16,17 @@ import (
 	"berth/sandbox/mux"
 )
 
-// copyChunk is the size in bytes of a copy's buffer: what the port's driver
-// puts in one of its own.
-const copyChunk = 32 << 10
+// copyChunk is the size in bytes of a copy's buffer.
+const copyChunk = 64 << 10
 
-// output copies from a FIFO to a stream, and counts.
+// output copies from a pipe or FIFO to a stream, and counts.
 type output struct {
 	stream *mux.Stream
-	fifo   *os.File
+	file   *os.File
 	raw    syscall.RawConn
 
 	mu       sync.Mutex
-	taken    uint64        // bytes read from the FIFO
+	taken    uint64        // bytes read from the file
 	sent     uint64        // of these, what has been dealt with
 	progress chan struct{} // closed and replaced when sent rises
 	broken   bool          // the stream takes no more
@@ -38,15 +37,14 @@ func newOutput(stream *mux.Stream) *output {
 	return &output{stream: stream, progress: make(chan struct{}), done: make(chan struct{})}
 }
 
-func (o *output) open(name string) (err error) {
-	if o.fifo, err = os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0); err != nil {
-		return err
-	}
-	o.raw, err = o.fifo.SyscallConn()
+// from takes over what to copy from.
+func (o *output) from(f *os.File) (err error) {
+	o.file = f
+	o.raw, err = f.SyscallConn()
 	return err
 }
 
-// run copies to the end of the FIFO, which is the end of the stream. What the
+// run copies to the end of the file, which is the end of the stream. What the
 // stream does not take is read and dropped, so that the process never waits
 // for it.
 func (o *output) run() {
@@ -71,7 +69,7 @@ func (o *output) run() {
 }
 
 // read counts what it takes in the same moment, so that drain sees each byte
-// either in the FIFO or taken.
+// either in the file or taken.
 func (o *output) read(buf []byte) (n int, err error) {
 	waitErr := o.raw.Read(func(fd uintptr) bool {
 		o.mu.Lock()
@@ -87,7 +85,7 @@ func (o *output) read(buf []byte) (n int, err error) {
 	return n, errors.Join(err, waitErr)
 }
 
-// drain waits until what is in the FIFO now was sent.
+// drain waits until what is in the file now was sent.
 func (o *output) drain(ctx context.Context) (uint64, error) {
 	o.mu.Lock()
 	owed := o.taken
@@ -116,23 +114,23 @@ func (o *output) drain(ctx context.Context) (uint64, error) {
 
 func (o *output) close() {
 	_ = o.stream.Close()
-	if o.fifo != nil {
-		_ = o.fifo.Close()
+	if o.file != nil {
+		_ = o.file.Close()
 	}
 }
 
-// input copies from a stream to a FIFO.
+// input copies from a stream to a pipe or FIFO.
 type input struct {
 	stream *mux.Stream
-	fifo   *os.File
+	file   *os.File
 }
 
 // run copies to the end of the stream and has the process see it. A process
 // that reads no more ends the stream.
 func (i *input) run(end func() error) {
 	buf := make([]byte, copyChunk)
-	_, err := io.CopyBuffer(struct{ io.Writer }{i.fifo}, struct{ io.Reader }{i.stream}, buf)
-	_ = i.fifo.Close()
+	_, err := io.CopyBuffer(struct{ io.Writer }{i.file}, struct{ io.Reader }{i.stream}, buf)
+	_ = i.file.Close()
 	_ = end() // a close of a descriptor
 	if err != nil {
 		_ = i.stream.Close()
@@ -141,7 +139,7 @@ func (i *input) run(end func() error) {
 
 func (i *input) close() {
 	_ = i.stream.Close()
-	if i.fifo != nil {
-		_ = i.fifo.Close()
+	if i.file != nil {
+		_ = i.file.Close()
 	}
 }

@@ -22,8 +22,11 @@ const (
 
 const (
 	headerSize = 8
-	// maxPayload is what the port's driver puts into one of its buffers.
 	maxPayload = 32 << 10
+	// sentPayload makes a frame of what the port's driver puts into one of its
+	// buffers (32 KiB, drivers/char/virtio_console.c): with 8 bytes more each
+	// frame would take two.
+	sentPayload = maxPayload - headerSize
 	// maxWindow bounds what a stream may have on the way.
 	maxWindow = 4 << 20
 )

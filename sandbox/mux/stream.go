@@ -157,7 +157,7 @@ func (t *Stream) takeLocked(buf []byte) int {
 	if t.closed || t.reset {
 		return 0
 	}
-	if n := min(len(t.pending), t.credit, maxPayload); n > 0 {
+	if n := min(len(t.pending), t.credit, sentPayload); n > 0 {
 		header{t.id, kindData, n}.put(buf)
 		copy(buf[headerSize:], t.pending[:n])
 		t.pending = t.pending[n:]
