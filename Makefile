@@ -68,7 +68,7 @@ budget: setup build ## Fail if an idle shim's memory or the binary's size is bey
 	go -C test/e2e run ./bench $(SHIMS) $(GPU) -check
 
 integration: setup build ## Drive a private containerd with its client, ctr and crictl (root)
-	$(GOTEST_E2E) -timeout 15m ./node/... ./image/...
+	$(GOTEST_E2E) -timeout 15m ./node/... ./image/... ./cmd/...
 	$(GOTEST_E2E) -timeout 15m ./integration -runtimes io.containerd.pod.v2
 	$(GOTEST_E2E) -timeout 15m ./gpu
 
@@ -85,7 +85,7 @@ oracle: setup ## Compare what is injected with NVIDIA's own library, on fake mac
 test-v2: setup build ## Run the tests on cgroup v2, in an emulated machine (root; Debian's kernel and QEMU)
 	@scripts/v2/run
 
-test-gpu: ## Run on a machine with an NVIDIA GPU, changing no setting of it (root; exit status 77 without one)
+test-gpu: ## Run on a machine with an NVIDIA GPU, changing no setting of it (root; without one it says so and fails: error 77)
 	@scripts/gpu/test
 
 guest: setup build ## Build the image that guests of the vm shim boot from into GUEST (/var/lib/berth/guest)

@@ -63,6 +63,18 @@ type GPU struct {
 	Xid XidPolicy `toml:"xid"`
 	// MIG says which GPUs are partitioned on demand.
 	MIG MIGPolicy `toml:"mig"`
+	// MPS says how daemons of the Multi-Process Service are run.
+	MPS MPSPolicy `toml:"mps"`
+}
+
+// MPSPolicy is for containers that ask for the Multi-Process Service.
+type MPSPolicy struct {
+	// Multiuser has the containers of a pod share a daemon whatever users they
+	// run as, by a server that runs as root.
+	Multiuser bool `toml:"multiuser"`
+	// OnDeath is what happens to the containers whose daemon has died: "kill" or
+	// "report".
+	OnDeath string `toml:"on_death"`
 }
 
 // MIGPolicy is for containers that ask for a MIG device to be made. GPUs are
@@ -99,6 +111,7 @@ func DefaultGPU() GPU {
 		Sockets: []string{"fabricmanager"}, CUDACompat: true,
 		Xid: XidPolicy{Bar: []string{"reset", "machine"}},
 		MIG: MIGPolicy{GPUs: []string{}, AllowMode: []string{}, Timeout: 60},
+		MPS: MPSPolicy{OnDeath: "kill"},
 	}
 }
 
@@ -157,6 +170,9 @@ func (c GPU) validate() error {
 	}
 	if c.MIG.Timeout < 1 || c.MIG.Timeout > 600 {
 		return fmt.Errorf("mig.timeout is %d: it must be 1 to 600 seconds", c.MIG.Timeout)
+	}
+	if c.MPS.OnDeath != "kill" && c.MPS.OnDeath != "report" {
+		return fmt.Errorf("mps.on_death is %.64q: it must be kill or report", c.MPS.OnDeath)
 	}
 	for _, s := range c.Sockets {
 		switch s {

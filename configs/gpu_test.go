@@ -35,6 +35,7 @@ func TestLoadGPU(t *testing.T) {
 		"a list can be emptied": {"env_plain = []\nsockets = []", func(c *GPU) { c.EnvPlain, c.Sockets = []string{}, []string{} }},
 		"switches":              {"volume_mounts = false\ncuda_compat = false", func(c *GPU) { c.VolumeMounts, c.CUDACompat = false, false }},
 		"one of a table":        {"[xid]\nkill = ['app', '31']", func(c *GPU) { c.Xid.Kill = []string{"app", "31"} }},
+		"mps":                   {"[mps]\nmultiuser = true\non_death = 'report'", func(c *GPU) { c.MPS = MPSPolicy{Multiuser: true, OnDeath: "report"} }},
 		"nothing is read":       {"kmsg = ''\nxid.bar = []", func(c *GPU) { c.Kmsg, c.Xid.Bar = "", []string{} }},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -80,6 +80,10 @@ func TestShippedRuntimes(t *testing.T) {
 			if config.Version != 3 || got.Type != "io.containerd."+shim+".v2" || got.Sandboxer != "podsandbox" || strings.Join(got.Annotations, " ") != annotations {
 				t.Errorf("version %d, %+v", config.Version, got)
 			}
+			users := "  # runtime_type = 'io.containerd.runc.v2'\n  # runtime_path = '/usr/local/bin/containerd-shim-" + shim + "-v2'\n"
+			if shim != "vm" && !strings.Contains(text, users) { // a guest gives no user namespaces
+				t.Errorf("the example does not show what pods with a user namespace need:\n%s", users)
+			}
 			class := read(t, "runtimeclass-"+shim+".yaml")
 			for _, line := range []string{"kind: RuntimeClass", "metadata:\n  name: " + shim, "handler: " + shim, "#       runtimeClassName: " + shim} {
 				if !strings.Contains(class, "\n"+line+"\n") {

@@ -43,7 +43,7 @@ func BenchmarkDiscovery(b *testing.B) {
 		}
 		run("inventory", look)
 		run("files", files)
-		run("search", func() error { _, _, err := scanFiles(r, inv.DriverVersion); return err })
+		run("search", func() error { _, err := new(fileCache).search(r, inv.DriverVersion); return err })
 		run("nodes", nodes)
 		run("all", func() error { return first(look(), files(), nodes()) })
 	}

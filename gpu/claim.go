@@ -29,6 +29,8 @@ type Claim struct {
 	Devices []Holding `json:"devices,omitempty"`
 	// Slices are the MIG devices that were made for the container.
 	Slices *HeldSlices `json:"slices,omitempty"`
+	// MPS is set where the container uses its pod's MPS daemon.
+	MPS *HeldMPS `json:"mps,omitempty"`
 	// Entries are the plan that was carried out.
 	Entries []Entry `json:"entries,omitempty"`
 }
@@ -97,7 +99,8 @@ func (r Roots) removeClaim(namespace, id string) error {
 }
 
 // Claims are those of all containers of the host. One that cannot be read is
-// passed over: it belongs to a create that is under way or to nobody.
+// passed over: it belongs to a create that is under way or to nobody. So is one
+// whose bundle has gone, and with it whoever would have removed the claim.
 func (r Roots) Claims() ([]Claim, error) {
 	paths, err := filepath.Glob(r.run("claims", "*:*.json"))
 	if err != nil {
@@ -105,11 +108,18 @@ func (r Roots) Claims() ([]Claim, error) {
 	}
 	var out []Claim
 	for _, path := range paths {
-		if c, err := readClaim(path); err == nil {
+		if c, err := readClaim(path); err == nil && !c.abandoned() {
 			out = append(out, *c)
 		}
 	}
 	return out, nil
+}
+
+// abandoned is true once containerd has removed the bundle: nobody deletes the
+// container any more.
+func (c *Claim) abandoned() bool {
+	_, err := os.Lstat(c.Bundle)
+	return c.Bundle != "" && errors.Is(err, fs.ErrNotExist)
 }
 
 // Claim is that of one container, or errdefs.ErrNotFound.

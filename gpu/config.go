@@ -53,7 +53,7 @@ func besideUs(name string) string {
 // NewHook is the hook of one shim. Where the configuration could not be loaded,
 // broken is why: then the containers that ask for a GPU are refused.
 func NewHook(c configs.GPU, broken error, namespace string, sup *process.Supervisor) *Hook {
-	h := &Hook{Planner: NewPlanner(c, sup), Slices: NewMIG(c, sup), Namespace: namespace, Xids: XidPolicy(c.Xid), Kmsg: c.Kmsg, Broken: broken}
+	h := &Hook{Planner: NewPlanner(c, sup), Slices: NewMIG(c, sup), MPS: NewMPS(c, sup), KillWithMPS: c.MPS.OnDeath == "kill", Namespace: namespace, Xids: XidPolicy(c.Xid), Kmsg: c.Kmsg, Broken: broken}
 	if broken == nil {
 		h.Broken = h.Xids.Validate()
 	}

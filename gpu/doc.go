@@ -13,6 +13,13 @@
 // the root file system is mounted, into the loader's cache of the container.
 // A container that asks for nothing keeps its spec byte for byte.
 //
+// # Sharing
+//
+// A container that asks for it joins the MPS daemon of its pod ([HeldMPS],
+// berth/gpu/mps) once its devices are known, and leaves it when it is deleted,
+// before MIG devices that were made for it are given back: the daemon's server
+// has them open.
+//
 // # Trust
 //
 // The container's files and the environment that its image sets are hostile.

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,7 +21,7 @@ import (
 )
 
 // cacheSchema changes with the form or the meaning of a cache's file.
-const cacheSchema = 1
+const cacheSchema = 2
 
 // cacheLimit bounds what is read of a cache. A driver's takes about 20 KiB.
 const cacheLimit = 1 << 20
@@ -31,6 +32,7 @@ const cacheLimit = 1 << 20
 type fileCache struct {
 	file, key string
 	stamps    []stamp
+	absent    []string // directories that do not exist
 }
 
 // stamp tells whether a file or directory has changed. That of one which does
@@ -56,13 +58,14 @@ func stampOf(path string) stamp {
 type cached struct {
 	Key          string // schema, boot, driver version and root
 	Stamps       []stamp
+	Absent       []string
 	Files, Links []string
 	NVML         json.RawMessage `json:",omitempty"`
 }
 
 // LoadFiles lists the files of the driver that is loaded, from a cache that
 // lasts until the next boot or until the loader's cache or a directory that
-// was searched changes. Without libraries of the module's version the error is
+// was searched changes, or comes to be. Without libraries of the module's version the error is
 // errdefs.ErrFailedPrecondition if there are others, and errdefs.ErrNotFound
 // if there are none.
 func LoadFiles(r Roots, inv *Inventory) (*Files, error) {
@@ -77,11 +80,10 @@ func LoadFiles(r Roots, inv *Inventory) (*Files, error) {
 	if f := c.load(inv.DriverVersion); f != nil {
 		return f, nil
 	}
-	f, stamps, err := scanFiles(r, inv.DriverVersion)
+	f, err := c.search(r, inv.DriverVersion)
 	if err != nil {
 		return nil, err
 	}
-	c.stamps = stamps
 	f.cache = c
 	_ = c.store(f) // the next one searches again: slower, not wrong
 	return f, nil
@@ -108,7 +110,10 @@ func (c fileCache) load(version string) *Files {
 			return nil
 		}
 	}
-	c.stamps = got.Stamps
+	if slices.ContainsFunc(got.Absent, func(path string) bool { return !isAbsent(path) }) {
+		return nil
+	}
+	c.stamps, c.absent = got.Stamps, got.Absent
 	f := &Files{Version: version, NVML: got.NVML, cache: c}
 	for _, line := range got.Files {
 		p, c, ok := unpack(line, 6)
@@ -130,7 +135,7 @@ func (c fileCache) load(version string) *Files {
 
 // store replaces the file as a whole: who reads it sees the old or the new.
 func (c fileCache) store(f *Files) (err error) {
-	out := cached{Key: c.key, Stamps: c.stamps, NVML: f.NVML}
+	out := cached{Key: c.key, Stamps: c.stamps, Absent: c.absent, NVML: f.NVML}
 	for _, l := range f.Files {
 		out.Files = append(out.Files, pack(l.Kind, l.Capability, l.Path, l.Soname, strconv.Itoa(int(l.ABI)), l.Host))
 	}

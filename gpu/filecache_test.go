@@ -5,6 +5,7 @@ package gpu
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -96,6 +97,18 @@ func TestCacheIsStale(t *testing.T) {
 		{"the firmware's directory", func(t *testing.T, d *fakedriver.Driver, r *Roots) {
 			touch(t, d.Root+"/usr/lib/firmware/nvidia/"+d.Version)
 		}},
+		{"a directory that was not there: firmware", func(t *testing.T, d *fakedriver.Driver, r *Roots) {
+			write(t, d.Root+"/lib/firmware/updates/nvidia/"+d.Version+"/gsp_new.bin", "")
+		}},
+		{"a directory that was not there: configuration", func(t *testing.T, d *fakedriver.Driver, r *Roots) {
+			write(t, d.Root+"/etc/OpenCL/vendors/nvidia.icd", "")
+		}},
+		{"a directory that was not there: libraries", func(t *testing.T, d *fakedriver.Driver, r *Roots) {
+			write(t, d.Root+"/usr/local/nvidia/lib64/libnvidia-new.so."+d.Version, "")
+		}},
+		{"a directory that was not there: programs", func(t *testing.T, d *fakedriver.Driver, r *Roots) {
+			write(t, d.Root+"/usr/local/sbin/nvidia-smi", "")
+		}},
 		{"another driver root", func(t *testing.T, d *fakedriver.Driver, r *Roots) { r.Driver += "/." }},
 		{"another driver", func(t *testing.T, d *fakedriver.Driver, r *Roots) {
 			b, err := os.ReadFile(cacheFile(d, *r))
@@ -109,7 +122,7 @@ func TestCacheIsStale(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			write(t, cacheFile(d, *r), strings.Replace(string(b), `{"Key":"1 `, `{"Key":"0 `, 1))
+			write(t, cacheFile(d, *r), strings.Replace(string(b), fmt.Sprintf(`{"Key":"%d `, cacheSchema), `{"Key":"0 `, 1))
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -19,25 +20,29 @@ type scan struct {
 	out   *Files
 	have  map[string]bool   // what was found: of several copies the first counts
 	other map[string]string // versions of libraries that are not the driver's
-	// stamps are of all that was looked into: the cache's key.
+	// stamps are of all that was looked into, absent what was not there: the
+	// cache's key.
 	stamps []stamp
+	absent []string
 }
 
-func scanFiles(r Roots, version string) (*Files, []stamp, error) {
+// search scans the driver root, and has the cache depend on what it looked at.
+func (c *fileCache) search(r Roots, version string) (*Files, error) {
 	root, err := openRoot(r.Driver)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer root.close()
 	s := &scan{roots: r, root: root, out: &Files{Version: version}, have: make(map[string]bool), other: make(map[string]string)}
 	s.libraries()
 	if err := s.verdict(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	s.programs()
 	s.configs()
 	s.firmware()
-	return s.out, s.stamps, nil
+	c.stamps, c.absent = s.stamps, s.absent
+	return s.out, nil
 }
 
 // verdict says what is wrong if there are no libraries that fit the module.
@@ -56,15 +61,25 @@ func (s *scan) verdict() error {
 	return nil
 }
 
-// list reads a directory below the root, and remembers when it last changed.
+// list reads a directory below the root, and remembers when it last changed:
+// also one that is not there yet.
 func (s *scan) list(dir string) []os.DirEntry {
-	at, mode, err := s.root.resolve(dir)
-	if err != nil || !mode.IsDir() {
+	at, ok := s.directory(dir)
+	if !ok {
 		return nil
 	}
-	s.watch(at)
 	entries, _ := os.ReadDir(at)
 	return entries
+}
+
+func (s *scan) directory(dir string) (at string, ok bool) {
+	at, mode, err := s.root.resolve(dir)
+	if err != nil || !mode.IsDir() {
+		s.missing(s.roots.driver(dir))
+		return "", false
+	}
+	s.watch(at)
+	return at, true
 }
 
 func (s *scan) watch(host string) {
@@ -72,6 +87,19 @@ func (s *scan) watch(host string) {
 		s.stamps = append(s.stamps, stampOf(host))
 	}
 }
+
+// missing remembers that a directory is not there, by the first on the way to
+// it that is not.
+func (s *scan) missing(host string) {
+	for parent := filepath.Dir(host); parent != "/" && isAbsent(parent); parent = filepath.Dir(host) {
+		host = parent
+	}
+	if isAbsent(host) && !slices.Contains(s.absent, host) {
+		s.absent = append(s.absent, host)
+	}
+}
+
+func isAbsent(path string) bool { return stampOf(path) == stamp{Path: path} }
 
 // add takes a file, if it is one and none has taken its place.
 func (s *scan) add(at, key string, f File) {
@@ -96,9 +124,7 @@ func (s *scan) link(l Link) {
 
 func (s *scan) programs() {
 	for _, dir := range programDirs() {
-		if at, mode, err := s.root.resolve(dir); err == nil && mode.IsDir() {
-			s.watch(at)
-		}
+		s.directory(dir)
 		for _, p := range programs() {
 			// Images search /usr/bin, whatever the host has in its PATH.
 			s.add(path.Join(dir, p.name), p.name, File{Path: "/usr/bin/" + p.name, Kind: Binary, Capability: p.capability})

@@ -68,16 +68,25 @@ func (h Helper) run(ctx context.Context, args []string, stdin *os.File) ([]byte,
 	if err != nil {
 		return nil, fmt.Errorf("%w: install berth-gpu beside the shim, or name it by helper in the configuration: %w", err, errdefs.ErrFailedPrecondition)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = p.Signal(unix.SIGKILL) })
+	stop := context.AfterFunc(ctx, func() {
+		_ = p.Signal(unix.SIGKILL)
+		// A process that the driver holds in the kernel does not die of it.
+		over := time.Unix(1, 0)
+		_, _ = stdout.SetReadDeadline(over), stderr.SetReadDeadline(over)
+	})
 	defer stop()
 	failure := make(chan []byte, 1)
 	go func() { text, _ := io.ReadAll(io.LimitReader(stderr, maxHelperOutput)); failure <- text }()
 	out, err := io.ReadAll(io.LimitReader(stdout, maxHelperOutput))
 	text := <-failure
-	<-p.Done()
+	select {
+	case <-p.Done():
+	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("berth-gpu gave no answer, and is waited for no longer; the driver may hang, see the kernel's log: %w", ctx.Err())
+	}
 	switch exit := p.Exit(); {
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("berth-gpu gave no answer: %w", ctx.Err())
 	case err != nil:
 		return nil, err
 	case exit.Status == 0:

@@ -13,6 +13,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"berth/gpu/mps"
 	"berth/hooks"
 )
 
@@ -34,11 +35,17 @@ type Hook struct {
 	Broken error
 	// Slices makes MIG devices; nil where none can be made.
 	Slices Slicer
+	// MPS runs the daemons of pods that ask; nil where none can be. KillWithMPS
+	// has containers killed whose daemon has died.
+	MPS         *mps.Host
+	KillWithMPS bool
 
 	sharing sync.Mutex // held while slices that a pod shares are made, or given back
 	mu      sync.Mutex
 	holders map[string]*Claim // of this shim's containers
 	first   chan struct{}     // closed with the first holder
+	daemons []daemon          // of MPS, that nobody watches yet
+	news    chan struct{}     // capacity 1: there are some
 }
 
 var (
@@ -62,7 +69,7 @@ func (h *Hook) Create(ctx context.Context, s *hooks.Spec) (retErr error) {
 	}
 	claim := &Claim{Namespace: h.Namespace, ID: s.ID(), Bundle: s.Bundle(), Created: time.Now()}
 	defer func() {
-		if retErr != nil && claim.Slices != nil {
+		if retErr != nil && (claim.Slices != nil || claim.MPS != nil) {
 			retErr = errors.Join(retErr, h.Delete(ctx, s.ID()))
 		}
 	}()
@@ -95,7 +102,8 @@ func (h *Hook) Create(ctx context.Context, s *hooks.Spec) (retErr error) {
 
 func (h *Hook) planFor(ctx context.Context, oci *specs.Spec, claim *Claim) (*Plan, error) {
 	if h.Broken == nil {
-		return h.plan(ctx, oci, h.grant(claim, oci))
+		h.sweepMPS(ctx)
+		return h.plan(ctx, oci, supply{h.grant(claim, oci), h.seat(claim, oci)})
 	}
 	req, err := ParseRequest(oci, h.Policy)
 	if err != nil || req == nil {
@@ -106,6 +114,7 @@ func (h *Hook) planFor(ctx context.Context, oci *specs.Spec, claim *Claim) (*Pla
 
 // Delete gives back what the container holds.
 func (h *Hook) Delete(ctx context.Context, id string) error {
+	h.unseat(ctx, id) // first: its server has the slices
 	h.ungrant(ctx, id)
 	h.mu.Lock()
 	delete(h.holders, id)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -125,6 +126,15 @@ func TestHookLife(t *testing.T) {
 	if err != nil || len(status.Devices) != 2 || !slices.Equal(status.Devices[0].HeldBy, []string{"ns/c"}) || status.Devices[1].HeldBy != nil {
 		t.Errorf("status %+v, %v", status, err)
 	}
+	if err := os.Rename(dir, dir+"~"); err != nil { // containerd has removed it, and nobody deleted
+		t.Fatal(err)
+	}
+	if claims, err := r.Claims(); err != nil || len(claims) > 0 {
+		t.Errorf("claims of a container that is gone: %+v, %v", claims, err)
+	}
+	if err := os.Rename(dir+"~", dir); err != nil {
+		t.Fatal(err)
+	}
 	fresh := &Hook{Planner: h.Planner, Namespace: "ns"} // as `shim delete` has it
 	for range 2 {
 		if err := fresh.Delete(t.Context(), "c"); err != nil {
@@ -149,6 +159,43 @@ func TestHookFails(t *testing.T) {
 	entries, _ := os.ReadDir(dir)
 	if err != nil || len(claims) > 0 || len(entries) != 2 || read(t, filepath.Join(dir, "config.json")) != before {
 		t.Errorf("left: claims %v (%v), bundle %v", claims, err, entries)
+	}
+}
+
+// TestHookClaimIsBounded has an environment of 1 MB go into the container, and
+// not into what is kept and shown of it.
+func TestHookClaimIsBounded(t *testing.T) {
+	_, r := machine(t, fakedriver.Config{GPUs: 1})
+	h := &Hook{Planner: Planner{Roots: r}, Namespace: "ns"}
+	path := "/\x1b[2J:" + strings.Repeat("/x:", 1<<20)
+	hide := func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts, specs.Mount{Source: "/none", Destination: "/etc", Type: "bind"})
+		s.Process.Env = []string{"LD_LIBRARY_PATH=" + path}
+	}
+	dir := bundle(t, changed(container("1"), hide))
+	write(t, filepath.Join(dir, "rootfs/etc/ld.so.conf"), "")
+	if err := create(t, h, dir, "c"); err != nil {
+		t.Fatal(err)
+	}
+	var spec specs.Spec
+	if err := json.Unmarshal([]byte(read(t, filepath.Join(dir, "config.json"))), &spec); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(spec.Process.Env, "LD_LIBRARY_PATH=/usr/local/nvidia/lib64:"+path) {
+		t.Error("the container's environment is not what it was, and the driver's directory")
+	}
+	claim, err := r.Claim("ns", "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range claim.Entries {
+		if len(e.Path) > 2048 || strings.Contains(e.Path, "\x1b") {
+			t.Errorf("an entry of %d bytes: %.80q", len(e.Path), e.Path)
+		}
+	}
+	noProcess := bundle(t, changed(container("1"), func(s *specs.Spec) { hide(s); s.Process = nil }))
+	if err := create(t, h, noProcess, "d"); err != nil { // the runtime refuses it
+		t.Error(err)
 	}
 }
 
@@ -201,6 +248,52 @@ func TestHookUpdate(t *testing.T) {
 	}
 	if _, err := h.Update(t.Context(), dir, []byte("{")); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("no JSON: %v", err)
+	}
+}
+
+// TestHookUpdateOf has the devices be given in other ways, and taken away in
+// the new list after they were given.
+func TestHookUpdateOf(t *testing.T) {
+	d, r := machine(t, fakedriver.Config{GPUs: 1})
+	number := int64(d.GPUs[0].Minor)
+	nvidia, other := int64(195), int64(1)
+	rule := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &nvidia, Minor: &number, Access: "rwm"}
+	null := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &other, Minor: &other, Access: "rwm"}
+	for name, edit := range map[string]func(*specs.Spec){
+		"a user namespace": func(s *specs.Spec) { // nodes are bound
+			s.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.UserNamespace}}
+		},
+		"CDI": func(s *specs.Spec) {
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/" + d.GPUs[0].Node(), Type: "c", Major: nvidia, Minor: number}}
+			s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, null, rule)
+			s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{cdiHookOf("update-ldcache", "--folder", "/l")}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &Hook{Planner: Planner{Roots: r}, Namespace: "ns"}
+			dir := bundle(t, changed(container("1"), edit))
+			if err := create(t, h, dir, "c"); err != nil {
+				t.Fatal(err)
+			}
+			in, err := json.Marshal(specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{rule, {Access: "rwm"}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := h.Update(t.Context(), dir, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var res specs.LinuxResources
+			if err := json.Unmarshal(got, &res); err != nil {
+				t.Fatal(err)
+			}
+			is := func(want specs.LinuxDeviceCgroup) func(specs.LinuxDeviceCgroup) bool {
+				return func(c specs.LinuxDeviceCgroup) bool { return reflect.DeepEqual(c, want) }
+			}
+			if len(res.Devices) < 3 || !slices.ContainsFunc(res.Devices[2:], is(rule)) || slices.ContainsFunc(res.Devices, is(null)) {
+				t.Errorf("updated to %s", got)
+			}
+		})
 	}
 }
 
@@ -276,6 +369,44 @@ func TestHookXids(t *testing.T) {
 			slices.Sort(p.killed)
 			if !slices.Equal(noted, c.noted) || !slices.Equal(p.killed, c.killed) || len(p.told) != min(1, len(c.noted)) {
 				t.Errorf("noted %q, killed %q, %d events", noted, p.killed, len(p.told))
+			}
+		})
+	}
+}
+
+// TestHookXidsOfOthers has two shims that share a GPU see the same Xids: one of
+// a process is that of its container, and not of the other's.
+func TestHookXidsOfOthers(t *testing.T) {
+	const bus = "0000:3b:00.0"
+	r := Roots{Run: t.TempDir(), Proc: t.TempDir(), Sys: "/sys"}
+	h := &Hook{Planner: Planner{Roots: r}, Namespace: "ns"}
+	for _, id := range []string{"ours", "theirs", "4be0c1"} {
+		c := &Claim{Namespace: "ns", ID: id, Devices: []Holding{{BusID: bus}}}
+		if err := r.writeClaim(c); err != nil {
+			t.Fatal(err)
+		}
+		if id == "ours" {
+			h.hold(c)
+		}
+	}
+	for pid, cgroups := range map[string]string{
+		"7": "8:memory:/ns/theirs\n0::/\n", "8": "0::/kubepods.slice/cri-containerd-4be0c1.scope/init\n", "9": "0::/system.slice/mps.service\n",
+		"10": "0::/ns/not-theirs\n", "11": "0::/ns/ours/below\n",
+	} {
+		write(t, r.proc(pid, "cgroup"), cgroups)
+	}
+	for name, c := range map[string]struct {
+		number, pid int
+		ours        bool
+	}{
+		"theirs": {31, 7, false}, "theirs under systemd": {31, 8, false}, "nobody's": {31, 9, true}, "a longer name": {31, 10, true},
+		"of ours, that has ended": {31, 11, true}, "gone": {31, 12, true}, "no process": {31, 0, true}, "theirs, but all are hit": {119, 7, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &podStub{done: make(chan struct{}, 1)}
+			h.xid(t.Context(), p, Xid{BusID: bus, Number: c.number, Pid: c.pid, GI: -1, CI: -1})
+			if len(p.notes) != boolInt(c.ours) || len(p.told) != boolInt(c.ours) {
+				t.Errorf("noted %q, %d events", p.notes, len(p.told))
 			}
 		})
 	}

@@ -51,7 +51,8 @@ func (s *survey) inject(plan *Plan, spec *specs.Spec, p *Planner) error {
 		s.injectStorage(plan)
 	}
 	for _, socket := range Sockets(s.roots) {
-		if !slices.Contains(p.Sockets, socket.Name) || inVolume(spec, socket.Path) {
+		own := socket.Name == "mps" && plan.Request.MPS != nil // the pod has a daemon of its own
+		if own || !slices.Contains(p.Sockets, socket.Name) || inVolume(spec, socket.Path) {
 			continue
 		}
 		plan.mounts = append(plan.mounts, planned[specs.Mount]{

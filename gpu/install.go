@@ -43,12 +43,12 @@ func (p *Plan) install(s *hooks.Spec, spec *specs.Spec, dir string) ([]Entry, er
 	if err != nil {
 		return nil, fmt.Errorf("put the driver's libraries into the root file system: %w", err)
 	}
-	if !p.loader.hidden {
+	if !p.loader.hidden || spec.Process == nil {
 		return report, nil
 	}
 	// The image's /etc is not the one that the container will see.
 	entry := p.loader.searchPath(spec)
-	return append(report, Entry{"env", entry, "", "a mount hides the loader's cache"}),
+	return append(report, Entry{"env", boundedText(entry), "", "a mount hides the loader's cache"}),
 		s.Edit(func(spec *specs.Spec) error { setEnv(spec.Process, entry); return nil })
 }
 

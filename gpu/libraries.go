@@ -6,11 +6,8 @@ import (
 	"cmp"
 	"os"
 	"path"
-	"runtime"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"berth/gpu/loader"
 )
@@ -27,8 +24,8 @@ func (s *scan) libraries() {
 	}
 	var seen []string
 	for _, dir := range dirs {
-		at, mode, err := s.root.resolve(dir)
-		if err != nil || !mode.IsDir() || slices.Contains(seen, at) {
+		at, ok := s.directory(dir)
+		if !ok || slices.Contains(seen, at) {
 			continue
 		}
 		seen = append(seen, at)
@@ -149,24 +146,4 @@ func (s *scan) cached() (dirs []string) {
 		}
 	}
 	return slices.Compact(dirs)
-}
-
-// readLibrary also gets files that are none, and may be a FIFO: those that a
-// client mounts.
-func readLibrary(host string) (loader.Library, error) {
-	f, err := os.OpenFile(host, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return loader.Library{}, err
-	}
-	defer func() { _ = f.Close() }()
-	return loader.ReadLibrary(f)
-}
-
-// runsHere tells the libraries of this machine's programs from those that are
-// on it for an emulator.
-func runsHere(a loader.ABI) bool {
-	if runtime.GOARCH == "arm64" {
-		return a == loader.AArch64 || a == loader.ARMHF
-	}
-	return a == loader.X8664 || a == loader.I386
 }

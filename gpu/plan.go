@@ -21,6 +21,7 @@ type Plan struct {
 	mounts []planned[specs.Mount]
 	links  []planned[Link] // both paths are the container's
 	env    []planned[string]
+	mps    []planned[string] // what is asked of a daemon
 	loader loaderPlan
 	drop   []planned[int] // indexes in spec.Mounts
 	cdi    []cdiHookCall  // entries of the spec's hooks that are carried out here
@@ -39,7 +40,7 @@ type planned[T any] struct {
 
 // Entry is one line of a plan.
 type Entry struct {
-	Kind   string `json:"kind"` // device, mount, link, file, env, loader, hook
+	Kind   string `json:"kind"` // device, mig, mps, mount, link, file, env, loader, hook
 	Path   string `json:"path"` // in the container
 	From   string `json:"from,omitempty"`
 	Reason string `json:"reason"`
@@ -56,6 +57,9 @@ func (p *Plan) Entries() []Entry {
 	}
 	if s := p.Request.Slices; s != nil && len(p.Devices) == 0 {
 		out = append(out, Entry{"mig", p.Request.Asked, "", "MIG devices are made when the container is, on a GPU with room for them"})
+	}
+	for _, m := range p.mps {
+		out = append(out, Entry{"mps", m.what, "", m.reason})
 	}
 	for _, m := range p.mounts {
 		out = append(out, Entry{"mount", m.what.Destination, m.what.Source, m.reason})

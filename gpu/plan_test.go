@@ -300,22 +300,34 @@ func TestFabricManagerRuns(t *testing.T) {
 	}
 }
 
-// TestRequirementsAskOnce has NVML asked once a boot.
+// TestRequirementsAskOnce has NVML asked once a boot, and again for a GPU that
+// was not there, or did not answer.
 func TestRequirementsAskOnce(t *testing.T) {
-	_, r := machine(t, fakedriver.Config{GPUs: 1})
+	d, r := machine(t, fakedriver.Config{GPUs: 3})
 	asked := 0
 	p := Planner{Roots: r, NVML: func(context.Context) (*nvml.List, error) {
 		asked++
-		return &nvml.List{DriverVersion: "570.124.06", CUDAVersion: "12.8"}, nil
+		list := &nvml.List{DriverVersion: d.Version, CUDAVersion: "12.8"}
+		for i, g := range d.GPUs[:min(1+asked, len(d.GPUs))] {
+			known := nvml.Device{Index: i, UUID: g.UUID, BusID: g.BusID, ComputeCapability: "9.0"}
+			if i == asked { // the last is slow to come
+				known.ComputeCapability, known.Error = "", &nvml.Error{Code: "ERROR_TIMEOUT"}
+			}
+			list.Devices = append(list.Devices, known)
+		}
+		return list, nil
 	}}
-	for range 3 {
-		if _, err := p.Plan(t.Context(), changed(container("1"), func(s *specs.Spec) {
-			s.Process.Env = append(s.Process.Env, "NVIDIA_REQUIRE_CUDA=cuda>=12.4")
+	for _, c := range []struct {
+		gpu   string
+		asked int
+	}{{"index:0", 1}, {"index:0", 1}, {"index:1", 2}, {"index:1", 2}, {"index:2", 3}, {"index:2", 3}, {"index:0,1,2", 3}} {
+		if _, err := p.Plan(t.Context(), changed(container(c.gpu), func(s *specs.Spec) {
+			s.Process.Env = append(s.Process.Env, "NVIDIA_REQUIRE_CUDA=cuda>=12.4", "NVIDIA_REQUIRE_ARCH=arch>=9.0")
 		})); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if asked != 1 {
-		t.Errorf("NVML was asked %d times", asked)
+		if asked != c.asked {
+			t.Errorf("%s: NVML was asked %d times, want %d", c.gpu, asked, c.asked)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -37,12 +38,18 @@ type Planner struct {
 // Plan decides what a container with this spec gets. It is nil where the
 // container asks for nothing. Nothing is changed.
 func (p *Planner) Plan(ctx context.Context, spec *specs.Spec) (*Plan, error) {
-	return p.plan(ctx, spec, previewSlices)
+	return p.plan(ctx, spec, supply{slices: previewSlices})
 }
 
-// plan has grant make the MIG devices that are asked for, once it is known that
-// nothing else is in the way.
-func (p *Planner) plan(ctx context.Context, spec *specs.Spec, grant granter) (*Plan, error) {
+// supply makes what is asked for and not there yet.
+type supply struct {
+	slices granter
+	mps    seater
+}
+
+// plan has the MIG devices made that are asked for, and an MPS daemon started,
+// once it is known that nothing else is in the way.
+func (p *Planner) plan(ctx context.Context, spec *specs.Spec, from supply) (*Plan, error) {
 	req, err := ParseRequest(spec, p.Policy)
 	if err != nil || req == nil {
 		return nil, err
@@ -57,13 +64,18 @@ func (p *Planner) plan(ctx context.Context, spec *specs.Spec, grant granter) (*P
 		}
 		return plan, plan.carryOut(spec)
 	}
-	host, err := p.survey(ctx, req, grant)
+	host, err := p.survey(ctx, req, from.slices)
 	if err != nil {
 		return nil, fmt.Errorf("GPU %s, by %s: %w", req.Asked, req.Source, err)
 	}
 	plan.Devices = host.selected
 	if err := host.inject(plan, spec, p); err != nil {
 		return nil, fmt.Errorf("GPU %s, by %s: %w", req.Asked, req.Source, err)
+	}
+	if req.MPS != nil {
+		if err := p.share(ctx, plan, spec, host, from.mps); err != nil {
+			return nil, fmt.Errorf("GPU %s, by %s: %w", req.Asked, req.Source, err)
+		}
 	}
 	return plan, nil
 }
@@ -151,15 +163,20 @@ func (p *Planner) list(ctx context.Context) (*nvml.List, error) {
 	return p.NVML(ctx)
 }
 
+// knows is true where a list says all about a GPU that NVML could say.
+func knows(list *nvml.List, d Device) bool {
+	return slices.ContainsFunc(list.Devices, func(known nvml.Device) bool { return known.BusID == d.BusID && known.Error == nil })
+}
+
 // meets checks what the image requires of each device. What NVML says of a
 // driver's version and of a GPU's model holds until the next boot, and is kept
-// with the driver's files.
+// with the driver's files. A GPU that came since, or did not answer, is asked for again.
 func (p *Planner) meets(ctx context.Context, req *Request, s *survey) error {
 	if len(req.Require) == 0 {
 		return nil
 	}
 	list, err := nvml.Decode(s.files.NVML)
-	if err != nil {
+	if err != nil || slices.ContainsFunc(s.selected, func(d Selected) bool { return !knows(list, d.Device) }) {
 		if list, err = p.list(ctx); err != nil {
 			return fmt.Errorf("the image has requirements (NVIDIA_REQUIRE_*; NVIDIA_DISABLE_REQUIRE=true skips them): %w", err)
 		}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"berth/gpu/mps"
 )
 
 // AnnotationPrefix begins the annotations that are Berth's own:
@@ -16,6 +18,7 @@ import (
 //	berth.dev/gpu-capabilities: "compute,utility"
 //	berth.dev/mig: "3g.71gb" | "1g.18gb:2" (two) | ">=20GiB" | a list of these
 //	berth.dev/mig-share: "pod"
+//	berth.dev/mps: "memory=10GiB,threads=25" | "on"
 //
 // Each may end in a dot and a container's name; it then is for that container
 // of a pod, and the one without for the others. "none" asks for nothing, and
@@ -49,6 +52,8 @@ type Request struct {
 	NoDevices bool       // the driver's files without a device
 	// Slices are MIG devices to be made. Devices is then empty.
 	Slices *SliceRequest
+	// MPS has the devices used through the pod's MPS daemon.
+	MPS *mps.Ask
 
 	Capabilities Capability
 	Require      []Requirement // each must be met by each of the devices
@@ -83,7 +88,7 @@ func (p Policy) Wanted(config []byte) bool {
 			return true
 		}
 	}
-	if has(`"`+AnnotationPrefix+"gpu") || has(`"`+AnnotationPrefix+"mig") {
+	if has(`"`+AnnotationPrefix+"gpu") || has(`"`+AnnotationPrefix+"mig") || has(`"`+AnnotationPrefix+"mps") {
 		return true
 	}
 	return has("nvidia") && (has(cdiHook) || has(cdiTool) || has(`"`+cdiPrefix) && has("nvidia.com") ||
@@ -106,6 +111,14 @@ type asking struct {
 // CUDA_VERSION, but without NVIDIA_REQUIRE_CUDA and NVIDIA_VISIBLE_DEVICES, gets
 // every GPU: such images are from before 2017, and nobody asked.
 func ParseRequest(spec *specs.Spec, p Policy) (*Request, error) {
+	r, err := parseDeviceRequest(spec, p)
+	if err != nil {
+		return nil, err
+	}
+	return withMPS(r, spec)
+}
+
+func parseDeviceRequest(spec *specs.Spec, p Policy) (*Request, error) {
 	kind, pod := spec.Annotations[criContainerType]
 	if kind == "sandbox" {
 		return nil, nil // pause needs no GPU, whatever its pod is annotated with

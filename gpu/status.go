@@ -17,6 +17,8 @@ type Status struct {
 	// MIG has what is in the GPUs that can do MIG, slot by slot, as the ledger
 	// and NVML have it; nil where it was not asked for.
 	MIG *nvml.MIGList `json:"mig,omitempty"`
+	// MPS are the daemons of pods that use MPS.
+	MPS []MPSStatus `json:"mps,omitempty"`
 	// Warnings are what would refuse or limit an injection now.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -64,6 +66,7 @@ func (p *Planner) Status(ctx context.Context) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.MPS = p.Roots.mpsStatus()
 	for _, d := range inv.Devices {
 		s.Devices = append(s.Devices, p.status(d, list, claims))
 	}

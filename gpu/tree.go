@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // A tree is a directory of the host with the links and the mount points of a
@@ -73,33 +74,46 @@ func (p *Plan) plantTree(r Roots, base string) {
 	p.build = func() error { return t.build(dir) }
 }
 
-// build makes the tree in one step: another shim may do so at the same time.
+// build makes the tree in one step: who finds it finds all of it. Shims that
+// build at the same time wait for each other, some milliseconds, so that what a
+// shim left that was killed has a known name, and goes with the next one.
 func (t tree) build(dir string) (retErr error) {
-	if info, err := os.Lstat(dir); err == nil && info.IsDir() {
+	defer func() {
+		if retErr != nil {
+			retErr = fmt.Errorf("make the tree of libraries: %w", retErr)
+		}
+	}()
+	if isTree(dir) {
 		return nil
 	}
 	// Only we may have made what is mounted into containers.
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return fmt.Errorf("make the tree of libraries: %w", err)
+		return err
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".new-*")
+	parent, err := os.Open(filepath.Dir(dir))
 	if err != nil {
-		return fmt.Errorf("make the tree of libraries: %w", err)
+		return err
 	}
-	defer func() {
-		if retErr != nil {
-			retErr = errors.Join(fmt.Errorf("make the tree of libraries: %w", retErr), os.RemoveAll(tmp))
-		}
-	}()
+	defer func() { _ = parent.Close() }() // and unlock
+	if err := unix.Flock(int(parent.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", parent.Name(), err)
+	}
+	if isTree(dir) {
+		return nil // it was made meanwhile
+	}
+	tmp := filepath.Join(parent.Name(), ".new")
+	if err := errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o700)); err != nil {
+		return err
+	}
 	if err := t.fill(tmp); err != nil {
-		return err
+		return errors.Join(err, os.RemoveAll(tmp))
 	}
-	if err := os.Rename(tmp, dir); errors.Is(err, fs.ErrExist) {
-		return os.RemoveAll(tmp) // it was made meanwhile
-	} else if err != nil {
-		return err
-	}
-	return nil
+	return os.Rename(tmp, dir)
+}
+
+func isTree(dir string) bool {
+	info, err := os.Lstat(dir)
+	return err == nil && info.IsDir()
 }
 
 func (t tree) fill(dir string) error {

@@ -3,6 +3,7 @@
 package gpu
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -43,6 +44,26 @@ func TestTreeIsMadeOnce(t *testing.T) {
 	}
 	if got := trees(); len(got) != 2 {
 		t.Errorf("trees: %v", got)
+	}
+}
+
+// TestTreeAfterACrash has a shim be killed while it makes a tree: the next one
+// takes away what it left.
+func TestTreeAfterACrash(t *testing.T) {
+	parent := filepath.Join(t.TempDir(), "trees")
+	half := tree{base: "/b", files: []string{"lib64/old"}}
+	if err := errors.Join(os.MkdirAll(filepath.Join(parent, ".new"), 0o755), half.fill(filepath.Join(parent, ".new"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := (tree{base: "/b", files: []string{"lib64/a"}}).build(filepath.Join(parent, "key")); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(parent)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+	if libs, err := os.ReadDir(filepath.Join(parent, "key/lib64")); err != nil || len(libs) != 1 || libs[0].Name() != "a" {
+		t.Errorf("the tree has %v, %v", libs, err)
 	}
 }
 

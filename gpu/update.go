@@ -6,7 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -38,19 +38,40 @@ func (h *Hook) Update(_ context.Context, bundle string, resources []byte) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	if oci.Linux == nil {
+	if oci.Linux == nil || oci.Linux.Resources == nil {
 		return resources, nil
 	}
-	res := &specs.LinuxResources{Devices: wanted}
-	for _, d := range oci.Linux.Devices {
-		if slices.ContainsFunc(claim.Entries, func(e Entry) bool { return e.Kind == "device" && e.Path == d.Path }) {
-			allow(res, Node{Major: uint32(d.Major), Minor: uint32(d.Minor)})
+	ours := given(claim, oci.Linux.Devices)
+	for _, rule := range oci.Linux.Resources.Devices {
+		if rule.Allow && rule.Major != nil && rule.Minor != nil && ours[deviceNumber{*rule.Major, *rule.Minor}] {
+			wanted = append(wanted, rule) // of several the last counts
 		}
 	}
-	if fields["devices"], err = json.Marshal(res.Devices); err != nil {
+	if fields["devices"], err = json.Marshal(wanted); err != nil {
 		return nil, err
 	}
 	return json.Marshal(fields)
+}
+
+// deviceNumber is a device's, major and minor.
+type deviceNumber [2]int64
+
+// given are the numbers of the devices that are a container's by the plan, and
+// of those by CDI.
+func given(claim *Claim, devices []specs.LinuxDevice) map[deviceNumber]bool {
+	out := make(map[deviceNumber]bool)
+	for _, e := range claim.Entries {
+		var n deviceNumber
+		if _, err := fmt.Sscanf(e.From, "c %d:%d", &n[0], &n[1]); e.Kind == "device" && err == nil {
+			out[n] = true // also one that is bound, and in no list of the spec's
+		}
+	}
+	for _, d := range devices {
+		if strings.HasPrefix(d.Path, "/dev/nvidia") || strings.HasPrefix(d.Path, "/dev/dri/") {
+			out[deviceNumber{d.Major, d.Minor}] = true
+		}
+	}
+	return out
 }
 
 func (h *Hook) heldBy(bundle string) *Claim {

@@ -5,16 +5,24 @@ package gpu
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/containerd/log"
 
 	"berth/hooks"
 )
 
-// Serve watches the kernel's log for Xids as long as the pod lives. It begins
-// with the first container that holds a GPU: before that none can be the cause
-// of one.
+// Serve watches over the GPUs of the pod as long as it lives.
 func (h *Hook) Serve(ctx context.Context, pod hooks.Pod) {
+	var work sync.WaitGroup
+	work.Go(func() { h.serveXids(ctx, pod) })
+	h.serveMPS(ctx, pod)
+	work.Wait()
+}
+
+// serveXids watches the kernel's log for Xids. It begins with the first
+// container that holds a GPU: before that none can be the cause of one.
+func (h *Hook) serveXids(ctx context.Context, pod hooks.Pod) {
 	if h.Kmsg == "" {
 		return
 	}
@@ -66,6 +74,9 @@ func (h *Hook) xid(ctx context.Context, pod hooks.Pod, x Xid) {
 		}
 	}
 	ids, how := Attribute(x, h.heldNow(pod))
+	if how != ByPid && x.Class() == ClassApp && h.elsewhere(x.Pid) {
+		ids = nil
+	}
 	event := XidEvent{Xid: x, UUID: h.uuid(x.BusID), Containers: ids, How: how, Action: action}
 	for _, id := range ids {
 		pod.Note(id, fmt.Sprintf("Xid %d (%s) on GPU %s, by %s: %s", x.Number, x.Class(), x.BusID, how, x.Message))

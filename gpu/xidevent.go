@@ -50,10 +50,7 @@ func (e XidEvent) Encode() []byte {
 	}
 	text(12, e.Message)
 	text(13, e.Action.String())
-	var at []byte // google.protobuf.Timestamp
-	at = protowire.AppendVarint(protowire.AppendTag(at, 1, protowire.VarintType), uint64(e.At.Unix()))
-	at = protowire.AppendVarint(protowire.AppendTag(at, 2, protowire.VarintType), uint64(e.At.Nanosecond()))
-	b = protowire.AppendBytes(protowire.AppendTag(b, 14, protowire.BytesType), at)
+	b = timestamp(b, 14, e.At)
 	number(15, e.Seq)
 	return b
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
 	"berth/configs"
@@ -33,7 +34,8 @@ type CleanupRequest struct {
 // Cleanup kills and removes whatever is left of a container that another
 // process made, and returns how its init ended: as recorded, or as killed now.
 // It may be called at any time, again, and from several processes at once. A
-// container that its shim deleted properly costs one read.
+// container that its shim deleted properly costs one read. One whose record
+// makes no sense is cleaned up all the same, and its exit is then unknown.
 func Cleanup(ctx context.Context, r CleanupRequest) (Deleted, error) {
 	unlock, err := lockBundle(ctx, r.Bundle)
 	if errors.Is(err, fs.ErrNotExist) { // no bundle: nothing was ever made, or all of it has gone
@@ -44,11 +46,13 @@ func Cleanup(ctx context.Context, r CleanupRequest) (Deleted, error) {
 	}
 	defer unlock()
 	rec, err := readRecord(r.Bundle)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Deleted{Exit: killedNow()}, unmountRootfs(r.Bundle)
+	if errors.Is(err, fs.ErrNotExist) { // the shim died before the runtime was asked, perhaps in a hook
+		return Deleted{Exit: killedNow()}, errors.Join(unmountRootfs(r.Bundle), r.Hooks.Delete(ctx, r.ID))
 	}
 	if err != nil {
-		return Deleted{}, err
+		log.L.WithError(err).WithField("container", r.ID).
+			Warn("the container's record makes no sense; its exit is unknown, and it is cleaned up by what else is known")
+		rec = presume(r)
 	}
 	left := !rec.Clean
 	if left {
@@ -60,34 +64,60 @@ func Cleanup(ctx context.Context, r CleanupRequest) (Deleted, error) {
 }
 
 // cleanUp does the work and puts it on record. Every step may be done again.
+// Once all processes are dead, no step waits for the success of another.
 func (rec *record) cleanUp(ctx context.Context, r CleanupRequest) error {
 	if err := rec.killAll(ctx); err != nil {
 		return err
 	}
 	process.RemoveConsoleSockets(r.RunDir, rec.Shim)
-	rt, err := r.Runtime(rec.Runtime, r.Bundle)
+	err := errors.Join(
+		rec.forget(ctx, r), rec.removeCgroup(ctx), rec.unmount(r), r.Hooks.Delete(ctx, rec.ID))
 	if err != nil {
-		return err
-	}
-	if err := ignoreNotFound(rt.Delete(ctx, rec.ID, true)); err != nil {
-		return err
-	}
-	if rec.Cgroup != nil {
-		if cg, err := cgroup.Load(*rec.Cgroup); err == nil {
-			err = errors.Join(cg.Remove(ctx), cg.Close())
-			if err != nil {
-				return fmt.Errorf("remove the cgroup: %w", err)
-			}
-		}
-	}
-	if err := errors.Join(kernelOf(rt, nil).Unmount(r.Bundle), r.Hooks.Delete(ctx, rec.ID)); err != nil {
 		return err
 	}
 	if rec.Exit == nil {
 		rec.Exit = newExitRecord(killedNow())
 	}
 	rec.Clean = true
-	return rec.write(r.Bundle)
+	if err := rec.write(r.Bundle); err != nil {
+		// It costs whoever comes next the same work; nothing is left by now, and
+		// the exit is better told than kept from containerd.
+		log.L.WithError(err).WithField("container", r.ID).Warn("the clean-up is not on record")
+	}
+	return nil
+}
+
+// forget has the runtime forget the container.
+func (rec *record) forget(ctx context.Context, r CleanupRequest) error {
+	rt, err := r.Runtime(rec.Runtime, r.Bundle)
+	if err != nil {
+		return err
+	}
+	return ignoreNotFound(rt.Delete(ctx, rec.ID, true))
+}
+
+// unmount undoes the mount of the root file system, where that was made.
+func (rec *record) unmount(r CleanupRequest) error {
+	rt, err := r.Runtime(rec.Runtime, r.Bundle)
+	if err != nil { // which forget has told: what is mounted here goes all the same
+		return unmountRootfs(r.Bundle)
+	}
+	return kernelOf(rt, nil).Unmount(r.Bundle)
+}
+
+// removeCgroup removes what the runtime has left of the cgroup.
+func (rec *record) removeCgroup(ctx context.Context) error {
+	if rec.Cgroup == nil { // killAll has removed what was claimed
+		return nil
+	}
+	cg, err := cgroup.Load(*rec.Cgroup)
+	if err != nil {
+		return nil // removed already
+	}
+	if err := errors.Join(cg.Remove(ctx), cg.Close()); err != nil {
+		return fmt.Errorf("remove the cgroup: %w", err)
+	}
+	return nil
 }
 
 // killAll kills the init, if it is still the one that was recorded, and all

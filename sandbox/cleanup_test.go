@@ -6,12 +6,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"berth/hooks"
 	"berth/process"
 	"berth/test/fakeoci"
 )
@@ -130,14 +132,42 @@ func TestCleanupOfNothing(t *testing.T) {
 	}
 }
 
-func TestCleanupOfATornRecord(t *testing.T) {
+// A shim that died in a hook has left no record, and perhaps what the hook made.
+func TestCleanupGivesBackWithoutARecord(t *testing.T) {
 	r := newRig(t)
-	bundle := r.bundle("a", "sleep", fakeoci.Plan{})
-	if err := os.WriteFile(filepath.Join(bundle, recordName), []byte(`{"id":"a","pi`), 0o600); err != nil {
-		t.Fatal(err)
+	h := &witness{r: r}
+	for want := range 2 {
+		if len(h.deleted) != want {
+			t.Errorf("the hook was called %d times, not %d", len(h.deleted), want)
+		}
+		if d, err := Cleanup(r.ctx(), CleanupRequest{ID: "a", Bundle: t.TempDir(), Runtime: r.runtime, Hooks: hooks.Chain{h}}); err != nil || d.Left {
+			t.Errorf("%+v, %v", d, err)
+		}
 	}
-	if _, err := Cleanup(r.ctx(), CleanupRequest{ID: "a", Bundle: bundle, Runtime: r.runtime}); err == nil {
-		t.Error("a torn record was taken for a whole one")
+	held := errors.New("held")
+	h.fail = held
+	if _, err := Cleanup(r.ctx(), CleanupRequest{ID: "a", Bundle: t.TempDir(), Runtime: r.runtime, Hooks: hooks.Chain{h}}); !errors.Is(err, held) {
+		t.Errorf("the hook failed, and the answer is %v", err)
+	}
+}
+
+// The runtime cannot delete, and nobody may ask again: what a hook holds is
+// given back all the same, and the next cleanup starts over.
+func TestCleanupGivesBackThoughTheRuntimeFails(t *testing.T) {
+	r := newRig(t)
+	c := r.run("a", "sleep", fakeoci.Plan{Verbs: map[string]fakeoci.Verb{"delete": {Fail: &fakeoci.Fail{Message: "broken"}}}})
+	r.abandon(c)
+	h := &witness{r: r}
+	for range 2 {
+		h.deleted = nil
+		_, err := Cleanup(r.ctx(), CleanupRequest{ID: "a", Bundle: c.Bundle(), Runtime: r.runtime, Hooks: hooks.Chain{h}})
+		if err == nil || !strings.Contains(err.Error(), "broken") || len(h.deleted) != 1 {
+			t.Errorf("gave back %q, error %v", h.deleted, err)
+		}
+	}
+	fakeoci.Plan{}.Write(t, c.Bundle())
+	if _, err := r.cleanup(c); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -148,6 +178,9 @@ func FuzzRecord(f *testing.F) {
 		rec, err := parseRecord(data)
 		if (rec == nil) == (err == nil) {
 			t.Error("a record and an error, or neither")
+		}
+		if rec := salvage(data); rec.Pid < 0 {
+			t.Errorf("salvaged %+v", rec)
 		}
 	})
 }

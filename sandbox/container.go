@@ -77,6 +77,8 @@ type Container struct {
 	req *CreateRequest
 	rt  Runtime
 	at  Kernel // where rt has it
+	// cgroupsPath is the spec's, set by create.
+	cgroupsPath string
 
 	// gate serialises the verbs that change the container as a whole. It also
 	// guards deleted.

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"berth/configs"
 	"berth/hooks"
 	"berth/process"
 	"berth/process/cgroup"
@@ -106,7 +107,11 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 	}
 	u.add(func(ctx context.Context) error { return c.pod.cfg.Hooks.Delete(ctx, id) })
 
-	claimed := c.claimCgroup(spec.CgroupsPath())
+	c.cgroupsPath = cgroupsPath(spec, c.req.Options)
+	var claimed *cgroup.Location
+	if c.req.Checkpoint == "" { // else by Start
+		claimed = c.claimCgroup()
+	}
 	u.add(func(ctx context.Context) error { return removeCgroup(ctx, claimed) })
 	if err := c.updateRecord(func(r *record) { r.Claimed, r.Shim = claimed, os.Getpid() }); err != nil {
 		return err
@@ -132,25 +137,26 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 // so that all that will be in it is the container's. A runtime that is cut off
 // leaves its cgroup behind, and what it began in it. On another kernel there is
 // nothing to claim: what is left there goes with it.
-func (c *Container) claimCgroup(path string) *cgroup.Location {
-	r := c.req
+func (c *Container) claimCgroup() *cgroup.Location {
 	if _, here := c.at.(thisKernel); !here {
 		return nil
 	}
-	switch {
-	case r.Checkpoint != "": // made by a later Start, or never
-		return nil
-	case path != "":
-	case r.Options.SystemdCgroup: // what runc makes of an empty path
-		path = ":runc:" + r.ID
-	default:
-		path = r.ID
-	}
-	loc, err := cgroup.Claim(path)
+	loc, err := cgroup.Claim(c.cgroupsPath)
 	if err != nil {
 		return nil
 	}
 	return &loc
+}
+
+// cgroupsPath is the one of the spec, or what runc makes of an empty one.
+func cgroupsPath(spec *hooks.Spec, o configs.Runtime) string {
+	switch path := spec.CgroupsPath(); {
+	case path != "":
+		return path
+	case o.SystemdCgroup:
+		return ":runc:" + spec.ID()
+	}
+	return spec.ID()
 }
 
 // removeCgroup kills and removes what is in a cgroup that was claimed.

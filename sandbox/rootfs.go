@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"berth/process"
@@ -33,6 +34,11 @@ func mountRootfs(sup *process.Supervisor, bundle string, mounts []Mount) error {
 	target := filepath.Join(bundle, "rootfs")
 	if err := os.Mkdir(target, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("make the root file system's directory: %w", err)
+	}
+	// What is mounted through a link would not be found again to be unmounted.
+	if info, err := os.Lstat(target); err != nil || !info.IsDir() {
+		return errors.Join(fmt.Errorf("%s is no directory, so nothing can be mounted there; remove it: %w",
+			target, errdefs.ErrInvalidArgument), err)
 	}
 	all := make([]mount.Mount, 0, len(mounts))
 	for _, m := range mounts {

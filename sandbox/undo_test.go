@@ -215,6 +215,27 @@ func TestMountThatFails(t *testing.T) {
 	}
 }
 
+// Nothing is mounted through a link in the place of the root file system, though
+// the spec names another directory as the root.
+func TestMountFollowsNoLink(t *testing.T) {
+	r := newRig(t)
+	bundle := r.bundle("a", "sleep", fakeoci.Plan{})
+	victim, target := filepath.Join(r.dir, "victim"), filepath.Join(bundle, "rootfs")
+	spec := []byte(`{"root":{"path":"` + victim + `"},"process":{"args":["fake","sleep"]}}`)
+	if err := errors.Join(os.Mkdir(victim, 0o700), os.Remove(target), os.Symlink(victim, target),
+		os.WriteFile(filepath.Join(bundle, "config.json"), spec, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.pod.Create(r.ctx(), &CreateRequest{ID: "a", Bundle: bundle, Rootfs: tmpfs})
+	if !errors.Is(err, errdefs.ErrInvalidArgument) || !strings.Contains(err.Error(), "is no directory") {
+		t.Errorf("create: %v", err)
+	}
+	if mounted(victim) {
+		t.Error("something is mounted where the link points to")
+		_ = unix.Unmount(victim, unix.MNT_DETACH)
+	}
+}
+
 // A link in the place of the root file system is not followed.
 func TestUnmountFollowsNoLink(t *testing.T) {
 	r := newRig(t)
@@ -304,6 +325,33 @@ func TestDeleteUnrestored(t *testing.T) {
 		t.Errorf("delete: %+v, %v", d, err)
 	}
 	r.expect(c, "create", "delete")
+}
+
+// While a restore is under way, the record has the cgroup of what it makes: of
+// a runtime that is killed with its shim nothing else would tell.
+func TestRestoreIsOnRecord(t *testing.T) {
+	r := newRig(t)
+	worked, gate := r.fifo("worked"), r.fifo("gate")
+	c := r.restored(fakeoci.Plan{Verbs: map[string]fakeoci.Verb{"restore": {Worked: worked, After: gate}}})
+	started := make(chan error, 1)
+	go func() {
+		_, err := c.Start(r.ctx(), "")
+		started <- err
+	}()
+	r.reached(worked)
+	rec, err := readRecord(c.Bundle())
+	if err != nil || rec.Pid != 0 || rec.Claimed == nil {
+		t.Errorf("record %+v, %v", rec, err)
+	} else if err := rec.killAll(r.ctx()); err != nil {
+		t.Error(err)
+	}
+	r.release(gate)
+	if err := <-started; err != nil {
+		t.Error(err)
+	}
+	if exit := r.wait(c, ""); exit.Status != 137 { // of what was killed before it was known
+		t.Errorf("exit %+v", exit)
+	}
 }
 
 // A restore that fails after the runtime has made the container is undone, and

@@ -53,10 +53,11 @@ func (p Parts) runtime(sup *process.Supervisor, namespace string) func(configs.R
 	}
 }
 
-// flushTimeout bounds how long a shim that was shut down waits for containerd
-// to take the last events. containerd itself waits 3 s for the answer to
-// Shutdown (io.containerd.timeout.shim.shutdown).
-const flushTimeout = 2 * time.Second
+// flushTimeout bounds how long a shim that was shut down, and has answered,
+// waits for containerd to take the last events: one that is restarted is back
+// within seconds. It must be over when the next shim of the group, which waits
+// for the journal, gives up.
+const flushTimeout = journalPatience - 2*time.Second
 
 // desertedAfter is how long a shim without containers waits for containerd,
 // which connects at once after `start`. A `start` that joins makes a connection

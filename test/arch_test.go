@@ -15,7 +15,7 @@ import (
 // allowed lists, for each package, the packages of this module that it may
 // import. Imports point one way; a package that is not here may not exist.
 var allowed = map[string][]string{
-	"berth/cmd/berth":                  {"berth/gpu", "berth/gpu/nvml", "berth/hooks", "berth/process", "berth/configs", "berth/sandbox/vm/image/build"},
+	"berth/cmd/berth":                  {"berth/gpu", "berth/gpu/mps", "berth/gpu/nvml", "berth/hooks", "berth/process", "berth/configs", "berth/sandbox/vm/image/build"},
 	"berth/cmd/berth-agent":            {"berth/process", "berth/process/oci", "berth/sandbox/agent", "berth/sandbox/agentapi", "berth/sandbox/mux"},
 	"berth/cmd/berth-gpu":              {"berth/gpu/ledger", "berth/gpu/mig", "berth/gpu/nvml"},
 	"berth/cmd/containerd-shim-gpu-v2": {"berth/shim", "berth/gpu", "berth/hooks", "berth/configs"},
@@ -37,10 +37,11 @@ var allowed = map[string][]string{
 	"berth/process/cgroup": {},
 	"berth/process":        {},
 	"berth/hooks":          {},
-	"berth/gpu":            {"berth/gpu/loader", "berth/gpu/mig", "berth/gpu/nvml", "berth/gpu/rootfs", "berth/hooks", "berth/process", "berth/configs"},
+	"berth/gpu":            {"berth/gpu/loader", "berth/gpu/mig", "berth/gpu/mps", "berth/gpu/nvml", "berth/gpu/rootfs", "berth/hooks", "berth/process", "berth/configs"},
 	"berth/gpu/loader":     {"berth/gpu/rootfs"},
 	"berth/gpu/ledger":     {"berth/gpu/nvml"},
 	"berth/gpu/mig":        {},
+	"berth/gpu/mps":        {"berth/process", "berth/process/cgroup"},
 	"berth/gpu/nvml":       {},
 	"berth/gpu/mig/sim":    {"berth/gpu/mig"},
 	"berth/gpu/rootfs":     {},
@@ -55,6 +56,7 @@ var allowed = map[string][]string{
 
 	"berth/test":             {},
 	"berth/test/leak":        {},
+	"berth/test/shelter":     {},
 	"berth/test/fakeoci":     {},
 	"berth/test/fakenvml":    {},
 	"berth/test/fakeoci/cmd": {"berth/test/fakeoci"},
@@ -63,6 +65,7 @@ var allowed = map[string][]string{
 	"berth/test/fakedriver":     {},
 	"berth/test/fakedriver/cmd": {"berth/test/fakedriver"},
 	"berth/test/fakedriver/smi": {},
+	"berth/test/fakedriver/mps": {},
 }
 
 // heavy are packages that no shim may carry, with the reason.

@@ -115,6 +115,9 @@ func (d *device) describe() {
 		return fmt.Sprintf("%d.%d", major, minor), r
 	})
 	d.ComputeCapability = capability
+	if mode, ok := may(d, "nvmlDeviceGetComputeMode", d.handle.GetComputeMode); ok {
+		d.ComputeMode = computeModes[mode]
+	}
 	memory, _ := may(d, "nvmlDeviceGetMemoryInfo", d.handle.GetMemoryInfo)
 	d.Memory = memory.Total
 }

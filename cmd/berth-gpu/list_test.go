@@ -94,6 +94,14 @@ func TestListMIG(t *testing.T) {
 	equal(t, listed(t, library, s), expect)
 }
 
+func TestComputeModes(t *testing.T) {
+	s := fakenvml.Machine(fakenvml.H200, 3)
+	s.GPUs[1].ComputeMode, s.GPUs[2].ComputeMode = 2, 3
+	expect := want(s, models[fakenvml.H200])
+	expect.Devices[1].ComputeMode, expect.Devices[2].ComputeMode = wire.ComputeProhibited, wire.ComputeExclusive
+	equal(t, listed(t, library, s), expect)
+}
+
 func TestBusIDs(t *testing.T) {
 	s := fakenvml.Machine(fakenvml.T4, 1)
 	for in, out := range map[string]string{

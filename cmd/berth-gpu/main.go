@@ -4,7 +4,8 @@
 
 // Command berth-gpu asks NVIDIA's management library about the GPUs, for programs that must not
 // load it: it runs for one question, with an environment of its caller's making, and ends. What
-// it writes is in package gpu/nvml. It is linked with lazy binding, so that it starts whatever
+// it writes is in package gpu/nvml. It also gives the driver's own programs for MPS the view of the
+// file system that they need. It is linked with lazy binding, so that it starts whatever
 // symbols the driver has, and looks each of them up before it calls it.
 package main
 
@@ -24,11 +25,14 @@ var version, revision = "devel", "unknown"
 
 const usage = `usage: berth-gpu list [--library PATH | --driver-root DIR]
        berth-gpu mig acquire|release|sweep|ls [--library PATH | --driver-root DIR] <REQUEST
+       berth-gpu mps --dir DIR [--driver-root DIR] [--dev DIR] [--join FILE]... [--oom-score-adj N] PROGRAM [ARG]...
        berth-gpu --version | --help
 
 list prints the GPUs and their MIG devices as one JSON document. mig makes MIG
 instances for a container, destroys them, puts right what crashes left, shows
 them: the request is one JSON document, as is the answer (package gpu/nvml).
+mps becomes a program of the driver's, such as nvidia-cuda-mps-control, that sees
+the driver's root with DIR as its /tmp and DIR/shm as its /dev/shm.
 
   --library PATH     load the driver's management library from this absolute path
   --driver-root DIR  look for it in the library folders below DIR, an absolute path
@@ -52,6 +56,9 @@ func run(args []string, stdin io.Reader, stdout io.Writer) error {
 	if len(args) == 1 && (args[0] == "--help" || args[0] == "-h") {
 		_, err := io.WriteString(stdout, usage)
 		return err
+	}
+	if len(args) > 0 && args[0] == "mps" {
+		return mps(args[1:]) // which does not return where it succeeds
 	}
 	verb, rest := question(args, stdin)
 	if verb == nil {

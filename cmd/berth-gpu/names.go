@@ -4,7 +4,11 @@
 
 package main
 
-import "github.com/NVIDIA/go-nvml/pkg/nvml"
+import (
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+
+	wire "berth/gpu/nvml"
+)
 
 // brands are spelt as in the NVIDIA_REQUIRE_CUDA of NVIDIA's images.
 var brands = map[nvml.BrandType]string{
@@ -15,6 +19,13 @@ var brands = map[nvml.BrandType]string{
 	nvml.BRAND_NVIDIA_CLOUD_GAMING: "nvidiacloudgaming", nvml.BRAND_QUADRO_RTX: "quadrortx",
 	nvml.BRAND_NVIDIA_RTX: "nvidiartx", nvml.BRAND_NVIDIA: "nvidia",
 	nvml.BRAND_GEFORCE_RTX: "geforcertx", nvml.BRAND_TITAN_RTX: "titanrtx",
+}
+
+// computeModes leaves out the default.
+var computeModes = map[nvml.ComputeMode]string{
+	nvml.COMPUTEMODE_PROHIBITED:        wire.ComputeProhibited,
+	nvml.COMPUTEMODE_EXCLUSIVE_THREAD:  wire.ComputeExclusive, // which no driver since CUDA 8 has
+	nvml.COMPUTEMODE_EXCLUSIVE_PROCESS: wire.ComputeExclusive,
 }
 
 // architectures leaves out what is newer than go-nvml; the compute capability says it too.

@@ -124,7 +124,14 @@ func TestExplain(t *testing.T) {
 	node := "/" + d.GPUs[0].Node()
 	injected := container(t, r, "ns", "holder", true)
 	waiting := container(t, r, "ns", "waiting", false)
-	for _, c := range []struct{ arg, verb string }{{"holder", "ns/holder got"}, {injected, "ns/holder got"}, {waiting, "would get"}} {
+	linked := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(filepath.Dir(injected), linked); err != nil {
+		t.Fatal(err)
+	}
+	linked = filepath.Join(linked, filepath.Base(injected))
+	for _, c := range []struct{ arg, verb string }{
+		{"holder", "ns/holder got"}, {injected, "ns/holder got"}, {linked, "ns/holder got"}, {waiting, "would get"},
+	} {
 		out, _, err := berth(t, "gpu", "explain", c.arg)
 		if err != nil {
 			t.Fatal(err)

@@ -68,7 +68,7 @@ func (c *gpuCommand) find(p *gpu.Planner, namespace, name string) (*explanation,
 	bundle, isBundle := bundleAt(name)
 	var found []gpu.Claim
 	for _, claim := range claims {
-		if isBundle && claim.Bundle == bundle || !isBundle && claim.ID == name && (namespace == "" || claim.Namespace == namespace) {
+		if isBundle && sameDir(claim.Bundle, bundle) || !isBundle && claim.ID == name && (namespace == "" || claim.Namespace == namespace) {
 			found = append(found, claim)
 		}
 	}
@@ -91,6 +91,16 @@ func bundleAt(name string) (string, bool) {
 	}
 	path, err := filepath.Abs(name)
 	return path, err == nil
+}
+
+// sameDir is true for two names of one directory: /var/run is mostly a link.
+func sameDir(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }
 
 func injected(claim *gpu.Claim) (*explanation, error) {

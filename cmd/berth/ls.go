@@ -37,6 +37,7 @@ func (c *gpuCommand) list(args []string) error {
 			return err
 		}
 		slots(c.stdout, list)
+		daemons(c.stdout, status.MPS)
 		return nil
 	})
 }

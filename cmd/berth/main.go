@@ -25,7 +25,7 @@ const usage = `usage: berth COMMAND
   berth gpu ls                   the GPUs of this host, who holds them, and whether they are healthy
   berth gpu explain BUNDLE|ID    what is, or would be, injected into a container, and why
   berth gpu clear GPU            let containers have a GPU again that an Xid has barred
-  berth gpu reclaim [--dry-run]  destroy the MIG devices that berth made and whose owners are gone
+  berth gpu reclaim [--dry-run]  take back MIG devices and MPS daemons whose containers are gone
   berth guest build              make the image that guests of the vm shim boot from
   berth version
 

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"berth/gpu"
+	"berth/gpu/mps"
 	"berth/gpu/nvml"
 	"berth/process"
 )
@@ -22,7 +23,8 @@ func (c *gpuCommand) mig(do func(m gpu.MIG) error) error {
 	return do(gpu.NewMIG(c.conf, sup))
 }
 
-// reclaim takes back the MIG devices whose owners are gone.
+// reclaim takes back the MIG devices whose owners are gone, and before them the
+// MPS daemons, which may have them.
 func (c *gpuCommand) reclaim(args []string) error {
 	f := flag.NewFlagSet("reclaim", flag.ContinueOnError)
 	dry := f.Bool("dry-run", false, "say what would be done, and do nothing")
@@ -30,13 +32,22 @@ func (c *gpuCommand) reclaim(args []string) error {
 	if _, err := c.parse(f, args, "reclaim [--dry-run] [--json]", 0); err != nil {
 		return err
 	}
+	stopped := c.sweepMPS(*dry)
+	if !c.json {
+		if err := c.reclaimedMPS(stopped, *dry); err != nil {
+			return err
+		}
+	}
 	return c.mig(func(m gpu.MIG) error {
 		report, err := m.Sweep(c.ctx, *dry)
 		if err != nil {
 			return err
 		}
 		if c.json {
-			return c.encode(nvml.MIGReport{Actions: report})
+			return c.encode(struct {
+				nvml.MIGReport
+				MPS []mps.Action `json:"mps,omitempty"`
+			}{nvml.MIGReport{Actions: report}, stopped})
 		}
 		return c.reclaimed(report, *dry)
 	})

@@ -28,6 +28,7 @@ type Device struct {
 	Architecture      string `json:"architecture,omitempty"`       // "hopper"
 	ComputeCapability string `json:"compute_capability,omitempty"` // "9.0"
 	Memory            uint64 `json:"memory,omitempty"`             // bytes
+	ComputeMode       string `json:"compute_mode,omitempty"`       // ComputeProhibited or ComputeExclusive; empty for the default
 	MIGMode           string `json:"mig_mode,omitempty"`           // MIGEnabled or MIGDisabled; empty without MIG
 	MIG               []MIG  `json:"mig,omitempty"`
 	// Error is the first that this device met; the fields that were read before and after it stand.
@@ -38,6 +39,12 @@ type Device struct {
 const (
 	MIGEnabled  = "enabled"
 	MIGDisabled = "disabled"
+)
+
+// The compute modes that are not the default.
+const (
+	ComputeProhibited = "prohibited"
+	ComputeExclusive  = "exclusive_process"
 )
 
 // MIG is one MIG device: a compute instance in a GPU instance.
@@ -112,6 +119,8 @@ func (d *Device) check() error {
 		return fmt.Errorf("bus id %q", d.BusID)
 	case d.MIGMode != "" && d.MIGMode != MIGEnabled && d.MIGMode != MIGDisabled:
 		return fmt.Errorf("MIG mode %q", d.MIGMode)
+	case d.ComputeMode != "" && d.ComputeMode != ComputeProhibited && d.ComputeMode != ComputeExclusive:
+		return fmt.Errorf("compute mode %q", d.ComputeMode)
 	case len(d.MIG) > maxMIG:
 		return fmt.Errorf("%d MIG devices", len(d.MIG))
 	}

@@ -50,6 +50,7 @@ func TestDecode(t *testing.T) {
 		{"a negative index", func(l *List) { l.Devices[0].Index = -1 }, "index"},
 		{"a negative minor", func(l *List) { l.Devices[0].Minor = -2 }, "minor"},
 		{"a MIG mode", func(l *List) { l.Devices[0].MIGMode = "perhaps" }, "MIG mode"},
+		{"a compute mode", func(l *List) { l.Devices[0].ComputeMode = "perhaps" }, "compute mode"},
 		{"too many MIG devices", func(l *List) { l.Devices[0].MIG = make([]MIG, maxMIG+1) }, "65 MIG"},
 		{"a MIG device without UUID", func(l *List) { l.Devices[0].MIG[0].UUID = "" }, "MIG device"},
 		{"a MIG device with a GPU's UUID", func(l *List) { l.Devices[0].MIG[0].UUID = testUUID }, "MIG device"},

@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"berth/test/leak"
+	"berth/test/shelter"
 )
 
-func TestMain(m *testing.M) { os.Exit(leak.Main(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(shelter.Main(func() int { return leak.Main(m) }))
+}

@@ -194,6 +194,9 @@ func TestWhatIsNoRegularFileIsNotOpened(t *testing.T) {
 		"directory":     func(p string) error { return os.Mkdir(p, 0o755) },
 		"symbolic link": func(p string) error { return os.Symlink(filepath.Base(p), p) },
 	}
+	if err := errors.Join(im.WriteFile("/etc/library", []byte("the image's own"), 0o644), im.Symlink("x", "/etc/library")); err != nil {
+		t.Fatalf("a link in place of a file: %v", err)
+	}
 	for kind, create := range makes {
 		t.Run(kind, func(t *testing.T) {
 			p := "/etc/" + strings.ReplaceAll(kind, " ", "-")
@@ -211,8 +214,12 @@ func TestWhatIsNoRegularFileIsNotOpened(t *testing.T) {
 			if _, err := im.ReadDir(p, 10); (err == nil) != (kind == "directory") {
 				t.Fatalf("list: %v", err)
 			}
-			if err := im.Symlink("x", p); kind != "symbolic link" && (!errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), kind)) {
+			err = im.Symlink("x", p)
+			if kind == "directory" && (!errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), kind)) || kind != "directory" && err != nil {
 				t.Fatalf("link: %v", err)
+			}
+			if target, _ := os.Readlink(im.at(p)); (target == "x") != (kind != "directory") {
+				t.Fatalf("it leads to %q", target)
 			}
 			if err := im.WriteFile(p, []byte("x"), 0o644); (err == nil) != (kind != "directory") {
 				t.Fatalf("write: %v", err)
@@ -376,4 +383,40 @@ func TestCVE_2026_24260_RaceOfADirectoryAndALink(t *testing.T) {
 			im.hostUntouched()
 		})
 	}
+}
+
+// While a file is written, another thread makes its temporary name a link to the
+// host's file, again and again.
+func TestCVE_2026_24260_RaceOfTheTemporaryName(t *testing.T) {
+	im := newImage(t)
+	temp := im.at("etc/" + tempPrefix + "f")
+	stop, done := make(chan struct{}), make(chan int)
+	go func() {
+		links := 0
+		for {
+			select {
+			case <-stop:
+				done <- links
+				return
+			default:
+			}
+			if unix.Symlink(filepath.Join(im.host, "secret"), temp) == nil {
+				links++
+			}
+		}
+	}()
+	refused := 0
+	for refused < 10 { // each of these lost the race
+		if err := im.WriteFile("/etc/f", []byte("x"), 0o644); err != nil {
+			refused++
+		}
+		if secret, _ := os.ReadFile(filepath.Join(im.host, "secret")); string(secret) != "host" {
+			break
+		}
+	}
+	close(stop)
+	if links := <-done; links == 0 {
+		t.Error("no race: no link was made")
+	}
+	im.hostUntouched()
 }

@@ -69,26 +69,23 @@ func (r *Root) WriteFile(p string, data []byte, mode uint32) error {
 	})
 }
 
-// Symlink makes p a symbolic link to target. A link that is there is replaced,
-// anything else is not.
+// Symlink makes p a symbolic link to target, in place of whatever had the name; a
+// directory is not replaced.
 func (r *Root) Symlink(target, p string) error {
 	return r.change("link", p, func(dir int, name string) error {
 		err := unix.Symlinkat(target, dir, name)
 		if err != unix.EEXIST {
 			return err
 		}
-		var st unix.Stat_t
-		if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return err
-		}
-		if st.Mode&unix.S_IFMT != unix.S_IFLNK {
-			return fmt.Errorf("a %s is there and stays: %w", kind(st), errdefs.ErrFailedPrecondition)
-		}
 		now := make([]byte, unix.PathMax)
 		if n, err := unix.Readlinkat(dir, name, now); err == nil && string(now[:n]) == target {
 			return nil
 		}
-		return replace(dir, name, func(temp string) error { return unix.Symlinkat(target, dir, temp) })
+		err = replace(dir, name, func(temp string) error { return unix.Symlinkat(target, dir, temp) })
+		if err == unix.EISDIR {
+			return fmt.Errorf("a directory is there and stays: %w", errdefs.ErrFailedPrecondition)
+		}
+		return err
 	})
 }
 

@@ -55,11 +55,28 @@ func Claim(cgroupsPath string) (Location, error) {
 var claimIn = [...]string{Unified, "pids", "freezer", "devices", "name=systemd"}
 
 func (v view) expect(cgroupsPath string) (Location, error) {
-	path, err := resolve(cgroupsPath)
+	mounts, err := v.mounts()
 	if err != nil {
 		return Location{}, err
 	}
-	mounts, err := v.mounts()
+	loc, err := v.place(cgroupsPath, mounts)
+	if err != nil {
+		return Location{}, err
+	}
+	cg, err := v.load(loc, mounts)
+	if errdefs.IsNotFound(err) {
+		return loc, nil
+	}
+	if err != nil {
+		return Location{}, err
+	}
+	_ = cg.Close()
+	return Location{}, fmt.Errorf("cgroup %q: %w", cgroupsPath, errdefs.ErrAlreadyExists)
+}
+
+// place is where a runtime makes what a cgroupsPath names, be it there or not.
+func (v view) place(cgroupsPath string, mounts []mount) (Location, error) {
+	path, err := resolve(cgroupsPath)
 	if err != nil {
 		return Location{}, err
 	}
@@ -81,15 +98,7 @@ func (v view) expect(cgroupsPath string) (Location, error) {
 			break
 		}
 	}
-	cg, err := v.load(loc, mounts)
-	if errdefs.IsNotFound(err) {
-		return loc, nil
-	}
-	if err != nil {
-		return Location{}, err
-	}
-	_ = cg.Close()
-	return Location{}, fmt.Errorf("cgroup %q: %w", cgroupsPath, errdefs.ErrAlreadyExists)
+	return loc, nil
 }
 
 // resolve turns a cgroupsPath into a path below the root of each hierarchy, or

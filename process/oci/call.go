@@ -68,7 +68,7 @@ func (c *CLI) run(ctx context.Context, r *call) (stdout []byte, retErr error) {
 		return nil, errors.Join(err, killTree(p))
 	}
 	if exit := p.Exit(); exit.Status != 0 || !exit.Known {
-		return nil, runtimeError(r.verb, log.read(), io.captured(2), exit)
+		return nil, runtimeError(r.verb, log, io.captured(2), exit)
 	}
 	return io.captured(1), nil
 }

@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"berth/process"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -57,6 +59,16 @@ func (l *callLog) read() []byte {
 	}
 	data, _ := io.ReadAll(io.LimitReader(f, maxLog))
 	return data
+}
+
+// silence is what there is to say of a runtime that said nothing: why that may be.
+func (l *callLog) silence(exit process.Exit) string {
+	text := fmt.Sprintf("exit status %d and no message", exit.Status)
+	var fs unix.Statfs_t
+	if l.path != "" && unix.Statfs(l.path, &fs) == nil && fs.Bavail == 0 {
+		text += "; no space is left in " + filepath.Dir(l.path) + ", where its log is"
+	}
+	return text
 }
 
 // logLine is one line of a JSON log: as runc and crun write it, or as youki does, which has
@@ -106,13 +118,13 @@ func clean(s string) string {
 }
 
 // runtimeError is the error of a call that ended with exit.
-func runtimeError(verb string, log, stderr []byte, exit process.Exit) error {
-	message := lastMessage(log)
+func runtimeError(verb string, log *callLog, stderr []byte, exit process.Exit) error {
+	message := lastMessage(log.read())
 	if message == "" {
 		message = lastMessage(stderr)
 	}
 	if message == "" {
-		message = fmt.Sprintf("exit status %d and no message", exit.Status)
+		message = log.silence(exit)
 	}
 	if class := classify(message); class != nil {
 		return fmt.Errorf("OCI runtime %s failed: %s: %w", verb, message, class)

@@ -4,11 +4,16 @@ package oci
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
+	"berth/process"
+
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 func TestLastMessage(t *testing.T) {
@@ -32,6 +37,34 @@ func TestLastMessage(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
+	}
+}
+
+// A runtime that cannot write its log has said nothing; the error says why.
+func TestSilenceOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("berth-test", dir, "tmpfs", 0, "size=16k"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+	log, err := newCallLog(dir, "create")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exit := process.Exit{Status: 1, Known: true}
+	const silent = "OCI runtime create failed: exit status 1 and no message"
+	if got := runtimeError("create", log, nil, exit).Error(); got != silent {
+		t.Errorf("with room: %s", got)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ballast"), make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	want := silent + "; no space is left in " + dir + ", where its log is"
+	if got := runtimeError("create", log, nil, exit).Error(); got != want {
+		t.Errorf("without: %s", got)
+	}
+	if got := runtimeError("create", log, []byte("the reason"), exit).Error(); got != "OCI runtime create failed: the reason" {
+		t.Errorf("with a message elsewhere: %s", got)
 	}
 }
 

@@ -8,7 +8,7 @@ import "fmt"
 // ENXIO where it is allowed and with EPERM where a device cgroup forbids it.
 func (d *Driver) dev(t *tree) {
 	const all = 0o666
-	t.dir("dev")
+	t.dir("dev/shm")
 	t.node("dev/null", 1, 3, all)
 	t.node("dev/nvidiactl", majorNVIDIA, minorControl, all)
 	for _, g := range d.GPUs {

@@ -39,6 +39,8 @@ type Config struct {
 	Majors Majors // those that are not zero
 	NVML   string // path of a library to install as libnvidia-ml.so
 	SMI    string // path of a program to install as nvidia-smi, see [BuildSMI]
+	MPS    string // path of a program to install as MPS's control daemon and server, see [BuildMPS]
+	NoMPS  bool   // the package that has them is not installed
 }
 
 // Majors are the device numbers that the kernel gives anew when a module is loaded.

@@ -20,11 +20,21 @@ func BuildSMI(dir string) (string, error) {
 	if ready := os.Getenv(smiVariable); ready != "" {
 		return ready, nil
 	}
-	bin := filepath.Join(dir, "nvidia-smi")
-	cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", bin, "berth/test/fakedriver/smi")
+	return compile(dir, "nvidia-smi", "berth/test/fakedriver/smi")
+}
+
+// BuildMPS compiles the fake MPS daemon and server, which are one program, into dir and returns
+// its path, for [Config].MPS.
+func BuildMPS(dir string) (string, error) {
+	return compile(dir, "nvidia-cuda-mps-control", "berth/test/fakedriver/mps")
+}
+
+func compile(dir, name, pkg string) (string, error) {
+	bin := filepath.Join(dir, name)
+	cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", bin, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // static: it also runs in an empty rootfs
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the fake nvidia-smi: %w: %s", err, strings.TrimSpace(string(out)))
+		return "", fmt.Errorf("build the fake %s: %w: %s", name, err, strings.TrimSpace(string(out)))
 	}
 	return bin, nil
 }

@@ -4,6 +4,7 @@ package fakedriver
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 )
@@ -32,6 +33,7 @@ func (d *Driver) user(t *tree) {
 		t.file("lib/firmware/nvidia/"+v+"/"+name, strings.Repeat("\x00", 4096), 0o644)
 	}
 	t.dir("run")
+	t.dir("tmp")
 	t.link("var/run", "/run")
 	for socket, asked := range map[string]bool{"run/nvidia-persistenced/socket": d.cfg.Persistenced, "run/nvidia-fabricmanager/socket": d.cfg.FabricManager} {
 		if asked {
@@ -78,6 +80,14 @@ func (d *Driver) programs(t *tree) {
 	}
 	if d.cfg.SMI != "" {
 		t.copy("usr/bin/nvidia-smi", d.cfg.SMI, 0o755)
+	}
+	for _, name := range []string{"usr/bin/nvidia-cuda-mps-control", "usr/bin/nvidia-cuda-mps-server"} {
+		switch {
+		case d.cfg.NoMPS:
+			t.make(name, os.Remove)
+		case d.cfg.MPS != "":
+			t.copy(name, d.cfg.MPS, 0o755)
+		}
 	}
 	t.file("usr/bin/nvidia-bug-report.sh", "#!/bin/sh\necho fake\n", 0o755)
 }

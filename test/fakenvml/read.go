@@ -52,7 +52,7 @@ func (s *State) line(line string) (err error) {
 		_, err = fmt.Sscan(line, &verb, &s.Caps)
 	case "gpu":
 		var g GPU
-		_, err = fmt.Sscan(line, &verb, &g.Model, &g.UUID, &g.BusID, &g.Minor, &mig, &pending, &lost)
+		_, err = fmt.Sscan(line, &verb, &g.Model, &g.UUID, &g.BusID, &g.Minor, &mig, &pending, &lost, &g.ComputeMode)
 		g.MIG, g.Pending, g.Lost = mig == 1, pending == 1, lost == 1
 		s.GPUs = append(s.GPUs, g)
 	case "gi":

@@ -41,6 +41,7 @@ type GPU struct {
 	Minor        int    // of /dev/nvidiaN
 	MIG, Pending bool   // MIG mode now and after the next reset
 	Lost         bool   // fallen off the bus: every call is ERROR_GPU_IS_LOST
+	ComputeMode  int    // nvmlComputeMode_t: 0 the default, 2 prohibited, 3 exclusive to a process
 	Instances    []Instance
 }
 
@@ -159,8 +160,8 @@ func (s State) encode() []byte {
 		fmt.Fprintf(&b, "caps %s\n", s.Caps)
 	}
 	for i, g := range s.GPUs {
-		fmt.Fprintf(&b, "gpu %s %s %s %d %d %d %d\n", g.Model, g.UUID, g.BusID, g.Minor,
-			digit(g.MIG), digit(g.Pending), digit(g.Lost))
+		fmt.Fprintf(&b, "gpu %s %s %s %d %d %d %d %d\n", g.Model, g.UUID, g.BusID, g.Minor,
+			digit(g.MIG), digit(g.Pending), digit(g.Lost), g.ComputeMode)
 		for _, gi := range g.Instances {
 			fmt.Fprintf(&b, "gi %d %d %d %d\n", i, gi.ID, gi.Profile, gi.Start)
 			for _, ci := range gi.Compute {

@@ -139,13 +139,13 @@ func theirsIn(t *testing.T, m machine, s *rspec.Spec) items {
 			if h.Args[1] == "update-application-profile" && hasGPU(s) {
 				out.add(t, "profile /etc/nvidia/nvidia-application-profiles-rc.d/10-container.conf", yes)
 			}
-			for _, link := range flag(h, "link") {
+			for _, link := range valuesOf(h, "link") {
 				target, name, _ := strings.Cut(link, "::")
 				// nvcdi leaves the dev root before the names of DRM's links, for nvidia-ctk to take away.
 				name = strings.TrimPrefix(name, strings.TrimSuffix(filepath.Dir(m.roots.Dev), "/"))
 				out.add(t, v.short("link "+m.lib(name)), v.short("to "+target))
 			}
-			for _, dir := range flag(h, "folder") {
+			for _, dir := range valuesOf(h, "folder") {
 				out.add(t, "loader "+path.Dir(m.lib(dir+"/x")), yes)
 			}
 		}
@@ -169,8 +169,8 @@ func hasGPU(s *rspec.Spec) bool {
 	})
 }
 
-// flag collects the values of a flag that is given as two arguments.
-func flag(h rspec.Hook, name string) (values []string) {
+// valuesOf collects the values of a flag that is given as two arguments.
+func valuesOf(h rspec.Hook, name string) (values []string) {
 	for i, arg := range h.Args {
 		if arg == "--"+name {
 			values = append(values, h.Args[i+1])

@@ -3,11 +3,17 @@
 package gpu
 
 import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"berth/test/fakedriver"
 )
@@ -101,6 +107,114 @@ func TestLinksToTheHost(t *testing.T) {
 				if after := listing(t, host); after != before {
 					t.Errorf("%s: the host had\n%sand has\n%s", id, before, after)
 				}
+			}
+		})
+	}
+}
+
+// TestHostileFiles has images with files where the loader's are that are none, do
+// not end, or lie about what is in them. They are refused or replaced, at once,
+// and nothing is left of a container that was refused.
+func TestHostileFiles(t *testing.T) {
+	home.use(t)
+	header := func(entries uint32) string { // glibc's format 1.1
+		b := binary.LittleEndian.AppendUint32([]byte("glibc-ld.so.cache1.1"), entries)
+		return string(append(b, make([]byte, 24)...))
+	}
+	for name, c := range map[string]struct {
+		at      string
+		create  func(path string) error
+		refused bool
+	}{
+		"FIFO":                {"etc/ld.so.cache", func(p string) error { return unix.Mkfifo(p, 0o644) }, true},
+		"terabyte":            {"etc/ld.so.cache", sparse(1 << 40), true},
+		"zeros":               {"etc/ld.so.cache", func(p string) error { return unix.Mknod(p, unix.S_IFCHR|0o644, int(unix.Mkdev(1, 5))) }, true},
+		"directory":           {"etc/ld.so.cache", func(p string) error { return os.Mkdir(p, 0o755) }, true},
+		"billions claimed":    {"etc/ld.so.cache", text(header(1 << 31)), true},
+		"entries of zeros":    {"etc/ld.so.cache", text(header(200_000) + strings.Repeat("\x00", 200_000*24)), false},
+		"no cache":            {"etc/ld.so.cache", text("#!/bin/sh\n"), false},
+		"cut off":             {"etc/ld.so.cache", text("glibc-ld.so.cache1.1"), true},
+		"list that is a FIFO": {"etc/ld.so.conf", func(p string) error { return unix.Mkfifo(p, 0o644) }, true},
+		"our list as a FIFO":  {"etc/ld.so.conf.d/00-berth-nvidia.conf", func(p string) error { return unix.Mkfifo(p, 0o644) }, false},
+		"CUDA that is a FIFO": {"usr/local/cuda/compat/libcuda.so.999.1", func(p string) error { return unix.Mkfifo(p, 0o644) }, false},
+		"CUDA of a terabyte":  {"usr/local/cuda/compat/libcuda.so.999.1", sparse(1 << 40), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := copied(t, glibc)
+			at := filepath.Join(root, c.at)
+			if err := errors.Join(os.RemoveAll(at), os.MkdirAll(filepath.Dir(at), 0o755), c.create(at)); err != nil {
+				t.Fatal(err)
+			}
+			ctr, err := tryStart(testContext(t), t, request{gpu: "1", rootfs: root})
+			if (err != nil) != c.refused || err != nil && !strings.Contains(err.Error(), "/"+c.at) {
+				t.Errorf("error %v", err)
+			}
+			if err == nil {
+				wantCUDA(t, ctr)
+			}
+			ctr.remove(t)
+			if found := left(t, ctr.ID()); found != nil {
+				t.Errorf("left behind: %q", found)
+			}
+		})
+	}
+}
+
+func sparse(size int64) func(path string) error {
+	return func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o644), os.Truncate(path, size)) }
+}
+
+func text(s string) func(path string) error {
+	return func(path string) error { return os.WriteFile(path, []byte(s), 0o644) }
+}
+
+// TestCVE_2026_24260_RaceInARootFS has another process exchange directories of
+// the root file system with links to the host, as fast as it can, while
+// containers are created in it. They run or not; the host stays as it was.
+func TestCVE_2026_24260_RaceInARootFS(t *testing.T) {
+	home.use(t)
+	const containers = 10
+	for _, place := range []string{"etc/ld.so.conf.d", "usr"} {
+		t.Run(filepath.Base(place), func(t *testing.T) {
+			host, root := t.TempDir(), copied(t, glibc)
+			for _, dir := range []string{filepath.Join(root, place), filepath.Join(host, "local"), filepath.Join(host, "ld.so.conf.d"), filepath.Join(host, "bin")} {
+				if err := os.MkdirAll(dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(host, "ld.so.cache"), []byte("the host's"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(host, filepath.Join(root, "swap")); err != nil {
+				t.Fatal(err)
+			}
+			before := listing(t, host)
+			ctx, stop := context.WithCancel(t.Context())
+			swaps := make(chan int, 1)
+			go func() {
+				n := 0
+				for ctx.Err() == nil {
+					if unix.Renameat2(unix.AT_FDCWD, filepath.Join(root, place), unix.AT_FDCWD, filepath.Join(root, "swap"), unix.RENAME_EXCHANGE) == nil {
+						n++
+					}
+				}
+				swaps <- n
+			}()
+			ran := 0
+			for i := range containers {
+				c, err := tryStart(testContext(t), t, request{id: fmt.Sprintf("%s-%d", identifier(t), i), gpu: "1", rootfs: root})
+				if err == nil {
+					ran++
+				}
+				c.remove(t)
+			}
+			stop()
+			n := <-swaps
+			if t.Logf("%d of %d ran, %d exchanges", ran, containers, n); n == 0 {
+				t.Error("no race: nothing was exchanged")
+			}
+			if after := listing(t, host); after != before {
+				t.Errorf("the host had\n%sand has\n%s", before, after)
 			}
 		})
 	}

@@ -4,6 +4,7 @@ package gpu
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,4 +78,62 @@ func TestCDI(t *testing.T) {
 	if !exists(canary) {
 		t.Error("the program was not run by runc either: this test shows nothing")
 	}
+}
+
+// TestPodCDI has containerd itself resolve a CDI device of a pod's container, as
+// it does for device plugins and DRA.
+func TestPodCDI(t *testing.T) {
+	home.use(t)
+	ctx := testContext(t)
+	dir := t.TempDir()
+	canary, program := filepath.Join(dir, "ran"), filepath.Join(dir, "nvidia-cdi-hook")
+	if err := compile("-DCANARY=\""+canary+"\"", "-DPROGRAM", "-o", program, "testdata/evil.c"); err != nil {
+		t.Fatal(err)
+	}
+	edited := &specs.Spec{Linux: &specs.Linux{Resources: &specs.LinuxResources{}}}
+	if err := cdiEdits(program)(ctx, nil, nil, edited); err != nil {
+		t.Fatal(err)
+	}
+	cdi := map[string]any{"cdiVersion": "0.6.0", "kind": "nvidia.com/gpu", "devices": []any{map[string]any{"name": "1", "containerEdits": cdiSpec(edited)}}}
+	if err := os.MkdirAll(shared.CDIDir(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(shared.CDIDir(), "nvidia.json")
+	if err := os.WriteFile(file, must(json.Marshal(cdi))(t), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Remove(file) })
+	pod := must(shared.RunAnnotatedPod(ctx, "gpu-cdi", node.GPUHandler, nil))(t)
+	t.Cleanup(func() {
+		if err := pod.Remove(testContext(t)); err != nil {
+			t.Error(err)
+		}
+	})
+	id := must(pod.RunCDI(ctx, "trainer", []string{"nvidia.com/gpu=1"}, "sleep", "1000"))(t)
+	out, err := shared.Crictl(ctx, "exec", "--sync", id, "/usr/bin/nvidia-smi")
+	if err != nil {
+		t.Error(err)
+	}
+	wantDevices(t, view{text: out}, "nvidiactl 195:255", "nvidia1 195:1", "nvidia-uvm 511:0")
+	if exists(canary) {
+		t.Error("the program was run")
+	}
+	if claims := must(filepath.Glob(home.run + "/claims/*"))(t); len(claims) != 1 || filepath.Base(claims[0]) != "k8s.io:"+id+".json" {
+		t.Errorf("claims %q, want the trainer's", claims)
+	}
+}
+
+// cdiSpec is what a CDI spec has of these edits.
+func cdiSpec(s *specs.Spec) map[string]any {
+	var nodes, mounts, hooks []any
+	for _, d := range s.Linux.Devices {
+		nodes = append(nodes, map[string]any{"path": d.Path, "type": d.Type, "major": d.Major, "minor": d.Minor, "permissions": "rwm"})
+	}
+	for _, m := range s.Mounts {
+		mounts = append(mounts, map[string]any{"hostPath": m.Source, "containerPath": m.Destination, "options": m.Options})
+	}
+	for _, h := range s.Hooks.CreateContainer {
+		hooks = append(hooks, map[string]any{"hookName": "createContainer", "path": h.Path, "args": h.Args})
+	}
+	return map[string]any{"deviceNodes": nodes, "mounts": mounts, "hooks": hooks}
 }

@@ -26,6 +26,7 @@ type request struct {
 	id          string // the test's name
 	image       string // glibc
 	runtime     string // the gpu shim
+	options     any    // of the runtime; none
 	args        []string
 	gpu         string // annotation berth.dev/gpu
 	annotations map[string]string
@@ -125,7 +126,7 @@ func prepared(ctx context.Context, t *testing.T, want *request) *container {
 		spec = append([]oci.SpecOpts{oci.WithRootFSPath(want.rootfs)}, spec...) // users are looked up in it
 	}
 	created := must(shared.Client().NewContainer(ctx, want.id, append(root,
-		containerd.WithNewSpec(slices.Concat(spec, want.spec)...), containerd.WithRuntime(want.runtime, nil))...))(t)
+		containerd.WithNewSpec(slices.Concat(spec, want.spec)...), containerd.WithRuntime(want.runtime, want.options))...))(t)
 	c := &container{Container: created, out: new(output)}
 	t.Cleanup(func() { c.remove(t) })
 	return c

@@ -5,6 +5,9 @@ package gpu
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,6 +17,8 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"berth/test/fakedriver"
 )
 
 // TestUpdate changes the limits of a running container, also with the list of
@@ -110,4 +115,48 @@ func TestTwoShims(t *testing.T) {
 		t.Error("the claim of the container that is left is gone, or the other is not")
 	}
 	wantAllowed(t, b, home.GPUs[1])
+}
+
+// TestUpgrade has the driver be upgraded while a container runs: its files stay
+// those that it has. A new one is refused as long as there is the kernel's half
+// alone, and then has the new.
+func TestUpgrade(t *testing.T) {
+	m := another(t, fakedriver.Config{})
+	m.use(t)
+	ctx := testContext(t)
+	library := func(version string) string { return "/usr/local/nvidia/lib64/libcuda.so." + version }
+	has := func(c *container, version string) {
+		t.Helper()
+		wantCUDA(t, c)
+		wantDevices(t, look(t, c), append(m.control(), gpuNode(m.GPUs[0]))...)
+		if out, code := c.exec(ctx, t, "sh", "-c", "test -s "+library(version)); code != 0 {
+			t.Errorf("%s has no %s: %s", c.ID(), library(version), out)
+		}
+	}
+	before := start(ctx, t, request{id: "upgrade-before", gpu: "1"})
+	has(before, m.Version)
+
+	const version = "580.65.06"
+	loaded := filepath.Join(m.Proc, "driver/nvidia/version")
+	rewrite(t, loaded, strings.ReplaceAll(string(must(os.ReadFile(loaded))(t)), m.Version, version))
+	refusal{request{id: "upgrade-half", gpu: "1"}, errdefs.IsFailedPrecondition, []string{version, m.Version, "reboot, or reload the module"}}.check(t)
+	has(before, m.Version)
+
+	for _, dir := range []string{m.LibDir, m.LibDir + "/vdpau"} {
+		for _, old := range must(filepath.Glob(filepath.Join(m.Root, dir, "*.so."+m.Version)))(t) {
+			// As a package manager does: a new file, and the old one removed.
+			if err := install(strings.TrimSuffix(old, m.Version)+version, old); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Remove(old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if out, err := exec.Command("/sbin/ldconfig", "-r", m.Root).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	after := start(ctx, t, request{id: "upgrade-after", gpu: "1"})
+	has(before, m.Version)
+	has(after, version)
 }

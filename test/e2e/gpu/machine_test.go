@@ -24,6 +24,7 @@ type machine struct {
 func newMachine(name string, cfg fakedriver.Config) (*machine, error) {
 	dir := filepath.Join(built, name)
 	cfg.SMI = filepath.Join(built, "nvidia-smi")
+	cfg.MPS = filepath.Join(built, "nvidia-cuda-mps-control")
 	cfg.NVML = filepath.Join(built, fakenvml.SONAME)
 	d, err := fakedriver.Build(filepath.Join(dir, "root"), cfg)
 	if err != nil {

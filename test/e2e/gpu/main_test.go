@@ -72,6 +72,9 @@ func prepare(ctx context.Context) error {
 	if _, err := fakedriver.BuildSMI(built); err != nil {
 		return err
 	}
+	if _, err := fakedriver.BuildMPS(built); err != nil {
+		return err
+	}
 	if _, err := fakenvml.Build(built); err != nil {
 		return err
 	}

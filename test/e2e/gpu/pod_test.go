@@ -71,6 +71,30 @@ func TestPod(t *testing.T) {
 	}
 }
 
+// TestPodUserNamespace runs a pod with hostUsers: false.
+func TestPodUserNamespace(t *testing.T) {
+	home.use(t)
+	ctx := testContext(t)
+	if !mapsMounts(ctx, t) {
+		t.Skip("needs a kernel and a snapshotter with idmapped mounts")
+	}
+	pod := must(shared.RunUserPod(ctx, "gpu-users", node.GPUUsersHandler, map[string]string{"berth.dev/gpu": "index:1"}, 100000, 65536))(t)
+	t.Cleanup(func() {
+		if err := pod.Remove(testContext(t)); err != nil {
+			t.Error(err)
+		}
+	})
+	id := must(pod.Run(ctx, "trainer", "sleep", "1000"))(t)
+	if out, err := shared.Crictl(ctx, "exec", "--sync", id, "cat", "/proc/self/uid_map"); err != nil || !strings.Contains(out, "100000") {
+		t.Errorf("uid_map %s, %v", out, err)
+	}
+	out, err := shared.Crictl(ctx, "exec", "--sync", id, "/usr/bin/nvidia-smi")
+	if err != nil {
+		t.Error(err)
+	}
+	wantDevices(t, view{text: out}, append(home.control(), gpuNode(home.GPUs[1]))...)
+}
+
 // podShims counts the shims of CRI's containers.
 func podShims(t *testing.T) (n int) {
 	t.Helper()

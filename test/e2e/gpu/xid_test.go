@@ -33,7 +33,7 @@ func xids(ctx context.Context, t *testing.T) func() xidEvent {
 		t.Helper()
 		select {
 		case e := <-envelopes:
-			return decode(t, e)
+			return decode(t, e, "berth.gpu.v1.Xid")
 		case err := <-errs:
 			t.Fatal(err)
 		case <-ctx.Done():
@@ -43,9 +43,9 @@ func xids(ctx context.Context, t *testing.T) func() xidEvent {
 	}
 }
 
-func decode(t *testing.T, envelope *events.Envelope) xidEvent {
+func decode(t *testing.T, envelope *events.Envelope, typeURL string) xidEvent {
 	t.Helper()
-	if got := envelope.Event.GetTypeUrl(); got != "berth.gpu.v1.Xid" {
+	if got := envelope.Event.GetTypeUrl(); got != typeURL {
 		t.Fatalf("type %q", got)
 	}
 	x := xidEvent{map[int][]string{}, map[int]uint64{}}

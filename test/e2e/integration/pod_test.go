@@ -98,7 +98,7 @@ func TestPodOOM(t *testing.T) {
 		ctx := testContext(t, shared)
 		pod := runPod(ctx, t, shared, identifier(t), r)
 		id := must(pod.RunLimited(ctx, "hog", 32<<20, hog...))(t)
-		awaitState(ctx, t, id, "CONTAINER_EXITED")
+		awaitState(ctx, t, shared, id, "CONTAINER_EXITED")
 		if got := inspect(ctx, t, shared, id).Status; got.ExitCode != 137 || got.Reason != "OOMKilled" {
 			r.known(t, "the OOM event may come after the exit")
 			t.Errorf("%+v, want 137 and OOMKilled", got)
@@ -108,10 +108,10 @@ func TestPodOOM(t *testing.T) {
 
 // awaitState asks CRI for a container's state until it is the one wanted. CRI has a
 // stream of events, but crictl may subscribe to it only after the one it waits for.
-func awaitState(ctx context.Context, t *testing.T, id, want string) {
+func awaitState(ctx context.Context, t *testing.T, n *node.Node, id, want string) {
 	t.Helper()
 	for {
-		got := inspect(ctx, t, shared, id).Status.State
+		got := inspect(ctx, t, n, id).Status.State
 		if got == want {
 			return
 		}

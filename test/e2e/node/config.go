@@ -20,10 +20,12 @@ const (
 	VMRuntime   = "io.containerd.vm.v2"
 	RuncRuntime = "io.containerd.runc.v2"
 
-	PodHandler  = "pod"
-	GPUHandler  = "gpu"
-	VMHandler   = "vm"
-	RuncHandler = "runc"
+	PodHandler = "pod"
+	GPUHandler = "gpu"
+	// GPUUsersHandler is that of pods with a user namespace, see docs/gpu.md.
+	GPUUsersHandler = "gpu-users"
+	VMHandler       = "vm"
+	RuncHandler     = "runc"
 )
 
 // configTemplate is containerd's configuration; @DIR@ and the like are replaced.
@@ -88,6 +90,12 @@ Root = '@DIR@/runc'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.vm]
 runtime_type = 'io.containerd.vm.v2'
 pod_annotations = ['berth.dev/*']
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu-users]
+runtime_type = 'io.containerd.runc.v2'
+runtime_path = '@BIN@/containerd-shim-gpu-v2'
+pod_annotations = ['berth.dev/*']
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu-users.options]
+Root = '@DIR@/runc'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
 runtime_type = 'io.containerd.runc.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
@@ -125,6 +133,11 @@ func (n *Node) writeConfig() error {
 			return fmt.Errorf("lay out node: %w", err)
 		}
 	}
+	if n.config.StateSize > 0 {
+		if err := n.mountState(); err != nil {
+			return err
+		}
+	}
 	snapshotter, err := snapshotterFor(n.dir)
 	if err != nil {
 		return err
@@ -135,6 +148,7 @@ func (n *Node) writeConfig() error {
 		"@LEVEL@", n.config.logLevel(),
 		"@SNAPSHOTTER@", snapshotter,
 		"@PAUSE@", image.Pause,
+		"@BIN@", filepath.Join(n.checkout, "bin"),
 		"@TOOLS@", filepath.Join(n.checkout, ".tools", "bin"),
 		"@GUEST@", filepath.Join(n.checkout, ".tools", "guest"),
 	)
@@ -148,6 +162,26 @@ func (n *Node) writeConfig() error {
 		if err := os.WriteFile(filepath.Join(n.dir, name), []byte(values.Replace(content)), 0o600); err != nil {
 			return fmt.Errorf("write configuration: %w", err)
 		}
+	}
+	return nil
+}
+
+// mountState mounts a tmpfs at the state directory, and moves the shims' sockets
+// there.
+func (n *Node) mountState() error {
+	options := fmt.Sprintf("mode=711,size=%d", n.config.StateSize)
+	if err := unix.Mount("berth-test", n.StateDir(), "tmpfs", 0, options); err != nil {
+		return fmt.Errorf("mount the state directory: %w", err)
+	}
+	sockets := filepath.Join(n.dir, "s")
+	if err := os.Remove(sockets); err != nil {
+		return fmt.Errorf("lay out node: %w", err)
+	}
+	if err := os.Mkdir(filepath.Join(n.StateDir(), "s"), 0o700); err != nil {
+		return fmt.Errorf("lay out node: %w", err)
+	}
+	if err := os.Symlink("state/s", sockets); err != nil {
+		return fmt.Errorf("lay out node: %w", err)
 	}
 	return nil
 }

@@ -29,6 +29,9 @@ const startTimeout = 60 * time.Second
 type Config struct {
 	LogLevel string   // of containerd; "info" if empty
 	Env      []string // added to containerd's environment, and so to the shims'
+	// StateSize gives bundles and shim sockets a file system of their own, of so
+	// many bytes, as /run is on a host. 0: they are where the rest is.
+	StateSize int64
 }
 
 func (c Config) logLevel() string {
@@ -111,6 +114,9 @@ func (n *Node) Address() string { return filepath.Join(n.dir, "c.sock") }
 
 // FIFODir is where clients of the node put their stdio FIFOs.
 func (n *Node) FIFODir() string { return filepath.Join(n.dir, "fifo") }
+
+// StateDir is containerd's state directory, which has the bundles.
+func (n *Node) StateDir() string { return filepath.Join(n.dir, "state") }
 
 // LogPath is containerd's log, the shims' lines included.
 func (n *Node) LogPath() string { return filepath.Join(n.dir, "containerd.log") }

@@ -21,6 +21,9 @@ type Pod struct {
 	Handler string
 	ID      string
 	Config  string // file with the PodSandboxConfig
+	// users are the user_ns options of the pod and of its containers; nil is the
+	// host's user namespace.
+	users map[string]any
 }
 
 // metadata is the CRI metadata of a pod or container.
@@ -39,20 +42,27 @@ func labels(pod string) map[string]string {
 // WritePod writes the configuration of a pod, which nothing has run yet. Its
 // cgroups are the node's, and its log directory lies in the node's.
 func (n *Node) WritePod(name, handler string) (*Pod, error) {
-	return n.writePod(name, handler, nil)
+	return n.writePod(name, handler, nil, nil)
 }
 
-func (n *Node) writePod(name, handler string, annotations map[string]string) (*Pod, error) {
+func (n *Node) writePod(name, handler string, annotations map[string]string, users map[string]any) (*Pod, error) {
 	logs := filepath.Join(n.dir, "pods", name)
 	config := map[string]any{
 		"metadata":      metadata{Name: name, Namespace: "default", UID: n.id + "-" + name},
 		"labels":        labels(name),
 		"annotations":   annotations,
 		"log_directory": logs,
-		"linux":         map[string]any{"cgroup_parent": "/" + n.id},
+		"linux":         map[string]any{"cgroup_parent": "/" + n.id, "security_context": securityContext(users)},
 	}
-	p := &Pod{node: n, name: name, logs: logs, Handler: handler, Config: filepath.Join(n.dir, "pods", name+".json")}
+	p := &Pod{node: n, name: name, logs: logs, users: users, Handler: handler, Config: filepath.Join(n.dir, "pods", name+".json")}
 	return p, writeJSON(p.Config, config)
+}
+
+func securityContext(users map[string]any) map[string]any {
+	if users == nil {
+		return nil
+	}
+	return map[string]any{"namespace_options": map[string]any{"userns_options": users}}
 }
 
 // RunPod runs a pod with no container but its sandbox.
@@ -62,25 +72,41 @@ func (n *Node) RunPod(ctx context.Context, name, handler string) (*Pod, error) {
 
 // RunAnnotatedPod is RunPod with annotations on the pod.
 func (n *Node) RunAnnotatedPod(ctx context.Context, name, handler string, annotations map[string]string) (*Pod, error) {
-	p, err := n.writePod(name, handler, annotations)
+	p, err := n.writePod(name, handler, annotations, nil)
 	if err != nil {
 		return nil, err
 	}
-	id, err := n.Crictl(ctx, "runp", "--runtime", handler, p.Config)
+	return p, p.run(ctx)
+}
+
+// RunUserPod is RunAnnotatedPod with a user namespace, as `hostUsers: false`
+// asks for: root is the host's user first, and so on for n users.
+func (n *Node) RunUserPod(ctx context.Context, name, handler string, annotations map[string]string, first, count int) (*Pod, error) {
+	ids := []map[string]int{{"container_id": 0, "host_id": first, "length": count}}
+	p, err := n.writePod(name, handler, annotations, map[string]any{"mode": 0, "uids": ids, "gids": ids}) // 0 is POD
 	if err != nil {
 		return nil, err
 	}
+	return p, p.run(ctx)
+}
+
+func (p *Pod) run(ctx context.Context) error {
+	id, err := p.node.Crictl(ctx, "runp", "--runtime", p.Handler, p.Config)
 	p.ID = strings.TrimSpace(id)
-	return p, nil
+	return err
 }
 
 // WriteContainer writes the configuration of a container of the pod that runs a
 // command in the demo image, and returns the file. Its log is name.log.
 func (p *Pod) WriteContainer(name string, command ...string) (string, error) {
-	return p.writeContainer(name, nil, map[string]any{}, command)
+	return p.writeContainer(name, nil, map[string]any{}, nil, command)
 }
 
-func (p *Pod) writeContainer(name string, env map[string]string, resources map[string]any, command []string) (string, error) {
+func (p *Pod) writeContainer(name string, env map[string]string, resources map[string]any, devices []string, command []string) (string, error) {
+	var named []map[string]string
+	for _, d := range devices {
+		named = append(named, map[string]string{"name": d})
+	}
 	var envs []map[string]string
 	for key, value := range env {
 		envs = append(envs, map[string]string{"key": key, "value": value})
@@ -91,8 +117,10 @@ func (p *Pod) writeContainer(name string, env map[string]string, resources map[s
 		"image":    map[string]string{"image": image.Demo},
 		"command":  command,
 		"envs":     envs,
-		"log_path": name + ".log",
-		"linux":    map[string]any{"resources": resources},
+		// The CRI's own name for it (api.proto).
+		"CDI_devices": named,
+		"log_path":    name + ".log",
+		"linux":       map[string]any{"resources": resources, "security_context": securityContext(p.users)},
 	}
 	file := filepath.Join(p.node.dir, "pods", p.name+"-"+name+".json")
 	return file, writeJSON(file, config)
@@ -109,7 +137,7 @@ func (p *Pod) Run(ctx context.Context, name string, command ...string) (string, 
 
 // RunLimited is Run with a memory limit in bytes.
 func (p *Pod) RunLimited(ctx context.Context, name string, memory int64, command ...string) (string, error) {
-	config, err := p.writeContainer(name, nil, map[string]any{"memory_limit_in_bytes": memory}, command)
+	config, err := p.writeContainer(name, nil, map[string]any{"memory_limit_in_bytes": memory}, nil, command)
 	if err != nil {
 		return "", err
 	}
@@ -118,12 +146,25 @@ func (p *Pod) RunLimited(ctx context.Context, name string, memory int64, command
 
 // RunEnv is Run with environment variables.
 func (p *Pod) RunEnv(ctx context.Context, name string, env map[string]string, command ...string) (string, error) {
-	config, err := p.writeContainer(name, env, map[string]any{}, command)
+	config, err := p.writeContainer(name, env, map[string]any{}, nil, command)
 	if err != nil {
 		return "", err
 	}
 	return p.runConfig(ctx, config)
 }
+
+// RunCDI is Run with devices by their CDI names. Specs of devices are in the
+// directory that CDIDir names.
+func (p *Pod) RunCDI(ctx context.Context, name string, devices []string, command ...string) (string, error) {
+	config, err := p.writeContainer(name, nil, map[string]any{}, devices, command)
+	if err != nil {
+		return "", err
+	}
+	return p.runConfig(ctx, config)
+}
+
+// CDIDir is where the node's CRI looks for CDI specs.
+func (n *Node) CDIDir() string { return filepath.Join(n.dir, "cdi") }
 
 func (p *Pod) runConfig(ctx context.Context, config string) (string, error) {
 	out, err := p.node.Crictl(ctx, "create", p.ID, config, p.Config)

@@ -40,7 +40,7 @@ func (n *Node) Stop(ctx context.Context) error {
 		n.netns.close()
 		n.netns = nil
 	}
-	errs = append(errs, n.removeProcesses(), n.removeMounts(), n.removeCgroups(), n.removeFiles())
+	errs = append(errs, n.removeProcesses(), n.removeMounts(), n.removeCgroups(), n.removeFiles(), n.unmountState())
 	if n.log != nil {
 		errs = append(errs, n.log.close())
 	}
@@ -93,10 +93,22 @@ func (n *Node) removeMounts() error {
 	var errs []error
 	// The last mounted lies on top.
 	for i := len(mounts) - 1; i >= 0; i-- {
+		if mounts[i] == n.StateDir() {
+			continue // the node's own
+		}
 		errs = append(errs, &LeakError{"mount", mounts[i]})
 		if err := unix.Unmount(mounts[i], unix.MNT_DETACH); err != nil {
 			errs = append(errs, fmt.Errorf("unmount %s: %w", mounts[i], err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// unmountState undoes mountState.
+func (n *Node) unmountState() error {
+	err := unix.Unmount(n.StateDir(), unix.MNT_DETACH)
+	if err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) { // not mounted
+		return nil
+	}
+	return fmt.Errorf("unmount the state directory: %w", err)
 }

@@ -147,13 +147,27 @@ nvmlReturn_t copy_text(char *out, unsigned length, const char *text)
 	return NVML_SUCCESS;
 }
 
+/* A zombie has no open files any more, and so no device: its state follows the last bracket of
+ * its name (proc_pid_stat(5)). */
+static bool alive(int pid)
+{
+	char path[32], text[512] = "";
+	snprintf(path, sizeof path, "/proc/%d/stat", pid);
+	FILE *f = fopen(path, "r");
+	NEED(f, errno != ENOENT);
+	size_t n = fread(text, 1, sizeof text - 1, f);
+	fclose(f);
+	const char *name = strrchr(text, ')');
+	return n > 0 && (!name || (name[2] != 'Z' && name[2] != 'X'));
+}
+
 /* The next living client of what the call's handle stands for, from position *from on. */
 const struct proc *gpu_process(const struct call *c, unsigned *from)
 {
 	while (*from < c->s.procs) {
 		const struct proc *p = &c->s.proc[(*from)++];
 		if ((int)p->gpu == c->index && (!c->gi || p->gi == (int)c->gi->id) &&
-		    (!c->ci || p->ci == (int)c->ci->id) && (kill(p->pid, 0) == 0 || errno == EPERM))
+		    (!c->ci || p->ci == (int)c->ci->id) && alive(p->pid))
 			return p;
 	}
 	return NULL;

@@ -207,7 +207,7 @@ nvmlReturn_t nvmlDeviceGetPersistenceMode(nvmlDevice_t device, nvmlEnableState_t
 nvmlReturn_t nvmlDeviceGetComputeMode(nvmlDevice_t device, nvmlComputeMode_t *mode)
 {
 	CALL(device, GPU);
-	*mode = NVML_COMPUTEMODE_DEFAULT;
+	*mode = c.gpu->compute;
 	return NVML_SUCCESS;
 }
 

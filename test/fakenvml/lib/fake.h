@@ -63,7 +63,7 @@ struct gi {
 struct gpu {
 	const struct model *model;
 	char uuid[64], bus[32];
-	unsigned minor, mig, pending, lost;
+	unsigned minor, mig, pending, lost, compute;
 	unsigned gis;
 	struct gi gi[MAX_GIS];
 };

@@ -4,7 +4,7 @@
  *
  *   driver VERSION | nvml VERSION | cuda 12080
  *   caps DIR                                      where instances are shown, as in /proc
- *   gpu MODEL UUID BUS MINOR MIG PENDING LOST     in the order of NVML's index
+ *   gpu MODEL UUID BUS MINOR MIG PENDING LOST COMPUTE  in the order of NVML's index
  *   gi GPU ID PROFILE START                       below its gpu; start is a memory slice
  *   ci GPU GI ID PROFILE START UUID               below its gi
  *   proc GPU PID BYTES GI CI                      a client; one that is not alive does not count
@@ -31,8 +31,8 @@ static bool read_gpu(struct state *s, const char *line)
 	NEED(s->gpus < MAX_GPUS, false);
 	struct gpu *g = &s->gpu[s->gpus++];
 	char model[32];
-	NEED(sscanf(line, "gpu %31s %63s %31s %u %u %u %u", model, g->uuid, g->bus, &g->minor,
-		    &g->mig, &g->pending, &g->lost) == 7, false);
+	NEED(sscanf(line, "gpu %31s %63s %31s %u %u %u %u %u", model, g->uuid, g->bus, &g->minor,
+		    &g->mig, &g->pending, &g->lost, &g->compute) == 8, false);
 	g->model = model_find(model);
 	return g->model != NULL;
 }
@@ -123,8 +123,8 @@ bool state_read(struct state *s, int fd)
 static void print_gpu(FILE *f, const struct state *s, unsigned n)
 {
 	const struct gpu *g = &s->gpu[n];
-	fprintf(f, "gpu %s %s %s %u %u %u %u\n", g->model->key, g->uuid, g->bus, g->minor, g->mig,
-		g->pending, g->lost);
+	fprintf(f, "gpu %s %s %s %u %u %u %u %u\n", g->model->key, g->uuid, g->bus, g->minor, g->mig,
+		g->pending, g->lost, g->compute);
 	for (const struct gi *gi = g->gi; gi < g->gi + g->gis; gi++) {
 		fprintf(f, "gi %u %u %u %u\n", n, gi->id, gi->profile, gi->start);
 		for (const struct ci *ci = gi->ci; ci < gi->ci + gi->cis; ci++)

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"berth/test/e2e/image"
 	"berth/test/fakedriver"
 	"berth/test/fakenvml"
 )
@@ -82,7 +81,10 @@ func (h *gpuHost) close() error {
 func (d *demo) gpu(ctx context.Context) error {
 	const runtime = "io.containerd.gpu.v2"
 	d.title("ctr run --runtime %s, on %s", runtime, d.gpus)
-	run := []string{"run", "--runtime", runtime, "--fifo-dir", d.node.FIFODir(), "--annotation", "berth.dev/gpu=1", image.Demo, "cuda"}
+	if err := d.loadLibc(ctx); err != nil {
+		return err
+	}
+	run := []string{"run", "--runtime", runtime, "--fifo-dir", d.node.FIFODir(), "--annotation", "berth.dev/gpu=1", libcImage, "cuda"}
 	smi := append(append([]string{run[0], "--rm"}, run[1:]...), "sh", "-c", "ls -l /dev | grep nvidia; /usr/bin/nvidia-smi")
 	if err := d.ctr(ctx, 0, smi...); err != nil {
 		return err
