@@ -90,6 +90,52 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// What the host mounts in a volume later is seen (HostToContainer), and nothing
+// of the share comes to where the volume is from.
+func TestShareFollowsTheHost(t *testing.T) {
+	s, host := openShare(t)
+	volume := filepath.Join(host, "dir")
+	for _, flags := range []uintptr{unix.MS_BIND, unix.MS_SHARED} { // as most of a host's file systems are
+		source := ""
+		if flags == unix.MS_BIND {
+			source = volume
+		}
+		if err := unix.Mount(source, volume, "", flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if err := detach(volume); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := s.add("c", []bind{{name: "0", source: volume, rec: true}}); err != nil {
+		t.Fatal(err)
+	}
+	late := filepath.Join(volume, "late")
+	if err := os.Mkdir(late, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("late", late, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(late, "file"), []byte("five"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(s.served(), "c/0/late/file")); string(got) != "five" || err != nil {
+		t.Errorf("what was mounted later: %q, %v", got, err)
+	}
+	if err := s.remove("c"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(late, "file")); string(got) != "five" {
+		t.Errorf("the host's own mount was taken away: %v", err)
+	}
+	if err := detach(late); err != nil {
+		t.Error(err)
+	}
+}
+
 // The guest cannot change where the host mounts (CVE-2020-2026): neither make
 // nor remove anything beside what is mounted.
 func TestGuestCannotRearrangeTheShare(t *testing.T) {

@@ -99,6 +99,51 @@ cat /ro/later`
 	})
 }
 
+// TestGuestLateMount mounts something in a volume of a container that runs.
+func TestGuestLateMount(t *testing.T) {
+	eachGuest(t, func(t *testing.T, r runtimeCase) {
+		ctx := testContext(t, shared)
+		host := t.TempDir()
+		for _, args := range [][2]any{{host, uintptr(unix.MS_BIND)}, {"", uintptr(unix.MS_SHARED)}} {
+			if err := unix.Mount(args[0].(string), host, "", args[1].(uintptr), ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Cleanup(func() {
+			if err := unix.Unmount(host, unix.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+		c := create(ctx, t, shared, r, request{args: idle, spec: []oci.SpecOpts{oci.WithMounts([]specs.Mount{
+			{Type: "bind", Source: host, Destination: "/volume", Options: []string{"rbind", "rslave"}},
+		})}})
+		exit := start(ctx, t, c.task)
+		late := filepath.Join(host, "late")
+		if err := os.Mkdir(late, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount("late", late, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(late, "file"), []byte("five"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out := newOutput()
+		p, execExit := c.exec(ctx, t, "look", streamsTo(shared, nil, out, newOutput(), false), "cat", "/volume/late/file")
+		if code := status(ctx, t, execExit); code != 0 {
+			t.Errorf("status %d", code)
+		}
+		if _, err := p.Delete(ctx); err != nil {
+			t.Error(err)
+		}
+		if out.String() != "five" {
+			t.Errorf("what was mounted later: %q", out)
+		}
+		kill(ctx, t, c.task, unix.SIGKILL)
+		c.delete(ctx, t, status(ctx, t, exit))
+	})
+}
+
 // TestGuestRefusals asks for what no VM has.
 func TestGuestRefusals(t *testing.T) {
 	eachGuest(t, func(t *testing.T, r runtimeCase) {
