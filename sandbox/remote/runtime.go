@@ -184,7 +184,10 @@ func (rt *Runtime) Update(ctx context.Context, id string, resources []byte) erro
 func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	r, err := rt.life.of(id)
 	if err != nil {
-		return errors.Join(err, rt.reclaim(ctx, id))
+		if failed := rt.reclaim(ctx, id); failed != nil {
+			return failed // and not that there was nothing, which is no failure
+		}
+		return err
 	}
 	if !r.isDead() {
 		_, err = call(ctx, r, runtimeTimeout, "delete the container", r.agent.Delete,
@@ -205,21 +208,24 @@ func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 }
 
 // reclaim removes what another process, which is gone, has left of a container,
-// and of the pod with the last of them. Of a container that is in no guest of
-// this one there is nothing to do while others are.
+// and of the pod with the last of them: as long as there are others, it may be
+// that they live, and that it is only this one that was never made.
 func (rt *Runtime) reclaim(ctx context.Context, id string) error {
 	if rt.life.inUse() {
 		return nil
+	}
+	if err := rt.share.remove(id); err != nil {
+		return err
+	}
+	if empty, err := rt.share.empty(); err != nil || !empty {
+		return err
 	}
 	if rt.cfg.Reclaim != nil {
 		if err := rt.cfg.Reclaim(ctx); err != nil {
 			return err
 		}
 	}
-	if err := rt.share.remove(id); err != nil {
-		return err
-	}
-	return rt.share.closeEmpty()
+	return rt.share.close()
 }
 
 // Mount and Unmount are the host's.

@@ -78,16 +78,13 @@ func (s share) close() error {
 	return nil
 }
 
-// closeEmpty closes the share of a pod that has no container left.
-func (s share) closeEmpty() error {
+// empty is true for the share of a pod that has no container left.
+func (s share) empty() (bool, error) {
 	entries, err := os.ReadDir(s.mounts())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("look at the pod's share: %w", err)
+		return false, fmt.Errorf("look at the pod's share: %w", err)
 	}
-	if len(entries) > 0 {
-		return nil
-	}
-	return s.close()
+	return len(entries) == 0, nil
 }
 
 // add puts a container's binds in place.
