@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -34,8 +35,10 @@ func runGuest(args []string, stdout, stderr io.Writer) error {
 	flags.StringVar(&src.Agent, "agent", "", "the program berth-agent")
 	flags.StringVar(&src.Runtime, "runtime", "", "the OCI runtime, a static runc")
 	dir := flags.String("dir", "/var/lib/berth/guest", "where the image goes")
-	if err := flags.Parse(args[1:]); err != nil {
+	if err := flags.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
 		return err
+	} else if err != nil {
+		return errUsage // it was said
 	}
 	if src.Agent == "" || src.Runtime == "" || flags.NArg() > 0 {
 		flags.Usage()

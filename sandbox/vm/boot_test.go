@@ -18,12 +18,12 @@ func TestBoot(t *testing.T) {
 	begin := time.Now()
 	g := r.up(r.config())
 	t.Logf("the agent is heard after %v", time.Since(begin))
-	if got := strings.TrimSpace(g.do("read", "/proc/sys/kernel/osrelease")); got != guest.image.Release {
-		t.Errorf("the guest's kernel is %s, want %s", got, guest.image.Release)
+	if got := strings.TrimSpace(g.do("read", "/proc/sys/kernel/osrelease")); got != r.image.Release {
+		t.Errorf("the guest's kernel is %s, want %s", got, r.image.Release)
 	}
 	t.Run("modules", func(t *testing.T) {
 		loaded := g.do("read", "/proc/modules")
-		for _, m := range guest.image.Modules {
+		for _, m := range r.image.Modules {
 			if !strings.Contains("\n"+loaded, "\n"+m+" ") {
 				t.Errorf("module %s is not loaded", m)
 			}

@@ -25,13 +25,16 @@ func TestDeath(t *testing.T) {
 		detail  string
 		console string // something of it in the error
 	}{
-		"QEMU is killed":      {false, func(g *guestOf) { signal(g.Pid(), unix.SIGKILL) }, VMMEnded, "SIGKILL", ""},
-		"virtiofsd is killed": {true, func(g *guestOf) { signal(g.share.Pid(), unix.SIGKILL) }, ShareEnded, "SIGKILL", ""},
-		"the guest panics":    {false, func(g *guestOf) { g.tell("write", "/proc/sysrq-trigger", "c") }, Reset, "", "Kernel panic - not syncing: sysrq triggered crash"},
-		"the agent ends":      {false, func(g *guestOf) { g.tell("exit") }, Reset, "", "Attempted to kill init"},
-		"the guest reboots":   {false, func(g *guestOf) { g.tell("reboot") }, Reset, "", "Restarting system"},
-		"the host hangs up":   {false, func(g *guestOf) { _ = g.Transport().Close() }, PoweredOff, "", ""},
-		"a kill":              {true, func(g *guestOf) { g.Kill("the test wants it") }, Killed, "the test wants it", ""},
+		"QEMU is killed":                  {false, func(g *guestOf) { signal(g.Pid(), unix.SIGKILL) }, VMMEnded, "SIGKILL", ""},
+		"virtiofsd is killed":             {true, func(g *guestOf) { signal(g.share.Pid(), unix.SIGKILL) }, ShareEnded, "SIGKILL", ""},
+		"virtiofsd's worker is killed":    {true, func(g *guestOf) { signal(childOf(t, g.share.Pid()), unix.SIGKILL) }, ShareEnded, "", ""},
+		"QEMU is killed beside virtiofsd": {true, func(g *guestOf) { signal(g.Pid(), unix.SIGKILL) }, VMMEnded, "SIGKILL", ""},
+		"the guest panics":                {false, func(g *guestOf) { g.tell("write", "/proc/sysrq-trigger", "c") }, Reset, "", "Kernel panic - not syncing: sysrq triggered crash"},
+		"the agent ends":                  {false, func(g *guestOf) { g.tell("exit") }, Reset, "", "Attempted to kill init"},
+		"the guest reboots":               {false, func(g *guestOf) { g.tell("reboot") }, Reset, "", "Restarting system"},
+		"the host hangs up":               {false, func(g *guestOf) { _ = g.Transport().Close() }, PoweredOff, "", ""},
+		"the host hangs up on a share":    {true, func(g *guestOf) { _ = g.Transport().Close() }, PoweredOff, "", ""},
+		"a kill":                          {true, func(g *guestOf) { g.Kill("the test wants it") }, Killed, "the test wants it", ""},
 		"a kill of a deaf guest": {true, func(g *guestOf) {
 			g.tell("deaf")
 			g.Kill("it does not answer")

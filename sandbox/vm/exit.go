@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -77,8 +78,8 @@ func telling(console []byte) []byte {
 	return console[at:min(len(console), at+quoted)]
 }
 
-// printable is the end of a text that somebody else chose, in one line without
-// control characters.
+// printable is the end of a text that somebody else chose, in one line of
+// characters that show.
 func printable(text []byte, most int) string {
 	if len(text) > most {
 		text = text[len(text)-most:]
@@ -87,7 +88,7 @@ func printable(text []byte, most int) string {
 		}
 	}
 	clean := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
 			return ' '
 		}
 		return r

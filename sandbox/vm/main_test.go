@@ -3,11 +3,13 @@
 package vm
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 
 	"berth/sandbox/vm/image"
@@ -16,11 +18,14 @@ import (
 	"berth/test/leak"
 )
 
-// guest is the image that the tests boot, or why there is none.
-var guest struct {
-	image   image.Image
-	missing string
-}
+// workDir is removed at the end of the tests.
+var workDir string
+
+// guest is the image that the tests boot, built by the first that does.
+var guest = sync.OnceValues(func() (image.Image, error) { return buildGuest(workDir) })
+
+// errMissing is why there can be no machine here.
+var errMissing = errors.New("this machine cannot boot guests")
 
 // launcher is the argument by which the test binary is a machine's launcher.
 const launcher = "enter-jail"
@@ -37,16 +42,13 @@ func TestMain(m *testing.M) {
 			ownMachine(os.Args[2])
 		}
 	}
-	dir, err := os.MkdirTemp("", "berth-vm-*")
-	if err == nil {
-		err = buildGuest(dir)
-	}
-	if err != nil {
+	var err error
+	if workDir, err = os.MkdirTemp("", "berth-vm-*"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	code := leak.Main(m)
-	if err := os.RemoveAll(dir); err != nil {
+	if err := os.RemoveAll(workDir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
@@ -71,26 +73,23 @@ const (
 
 // buildGuest makes the image from what `make setup guest` left, with an agent
 // that does what tests tell it.
-func buildGuest(dir string) error {
+func buildGuest(dir string) (image.Image, error) {
 	for _, path := range []string{qemu, virtiofsd, runc} {
 		if _, err := os.Stat(path); err != nil {
-			guest.missing = fmt.Sprintf("no %s: make setup", filepath.Base(path))
-			return nil
+			return image.Image{}, fmt.Errorf("%w: no %s: make setup", errMissing, filepath.Base(path))
 		}
 	}
 	kernels, err := filepath.Glob("../../.tools/kernel/linux-image-*")
 	if err != nil || len(kernels) == 0 {
-		guest.missing = "no guest kernel: make guest"
-		return err
+		return image.Image{}, fmt.Errorf("%w: no guest kernel: make guest", errMissing)
 	}
 	agent := filepath.Join(dir, "guestagent")
 	cmd := exec.Command("go", "build", "-o", agent, "../../test/guestagent")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the agent: %w: %s", err, out)
+		return image.Image{}, fmt.Errorf("build the agent: %w: %s", err, out)
 	}
-	guest.image, err = build.Build(filepath.Join(dir, "guest"), build.Source{
+	return build.Build(filepath.Join(dir, "guest"), build.Source{
 		Root: kernels[len(kernels)-1], Agent: agent, Runtime: runc,
 	})
-	return err
 }

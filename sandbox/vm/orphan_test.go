@@ -55,7 +55,7 @@ func TestOwnerIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, owner, shared(t))
-	cmd.Env = append(os.Environ(), "BERTH_TEST_GUEST="+filepath.Dir(guest.image.Kernel))
+	cmd.Env = append(os.Environ(), "BERTH_TEST_GUEST="+filepath.Dir(r.image.Kernel))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"berth/process"
+	"berth/sandbox/vm/image"
 )
 
 // limit is how long a test waits for what must happen. Nothing is expected to
@@ -26,20 +27,25 @@ const tester = 1_900_000_000
 // rig boots machines and sees to it that they end.
 type rig struct {
 	*testing.T
-	ctx context.Context
-	sup *process.Supervisor
+	ctx   context.Context
+	sup   *process.Supervisor
+	image image.Image
 }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	if guest.missing != "" {
-		t.Skip(guest.missing)
-	}
 	if os.Getuid() != 0 {
 		t.Skip("not root: machines are put into namespaces and cgroups")
 	}
+	img, err := guest()
+	if errors.Is(err, errMissing) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	r := &rig{T: t, ctx: ctx, sup: process.NewSupervisor()}
+	r := &rig{T: t, ctx: ctx, sup: process.NewSupervisor(), image: img}
 	t.Cleanup(func() {
 		cancel()
 		r.sup.Close()
@@ -54,7 +60,7 @@ func (r *rig) config() Config {
 		r.Fatal(err)
 	}
 	return Config{
-		ID: "test", Supervisor: r.sup, Image: guest.image, Accel: []Accel{TCG}, MemoryMiB: 160, CPUs: 1,
+		ID: "test", Supervisor: r.sup, Image: r.image, Accel: []Accel{TCG}, MemoryMiB: 160, CPUs: 1,
 		QEMU: qemu, Virtiofsd: virtiofsd, Launcher: []string{self, launcher},
 		UID: tester, GID: tester,
 	}

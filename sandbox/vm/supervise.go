@@ -4,7 +4,6 @@ package vm
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"time"
 
@@ -14,15 +13,10 @@ import (
 	"berth/sandbox/vm/qmp"
 )
 
-const (
-	// shutdownTimeout is how long QEMU may take to end after the guest has; it
-	// takes some 20 ms.
-	shutdownTimeout = 500 * time.Millisecond
-	// reapTimeout is how long a killed QEMU may take to be reaped before the
-	// machine is called dead all the same: none of its CPUs runs any more,
-	// but the kernel frees large memory slowly.
-	reapTimeout = 500 * time.Millisecond
-)
+// reapTimeout is how long killed programs may take to be reaped before the
+// machine is called dead all the same: none of its CPUs runs any more, but the
+// kernel frees large memory slowly.
+const reapTimeout = 500 * time.Millisecond
 
 // collect keeps what comes over a connection, until its end.
 func (m *Machine) collect(to *tail, from *net.UnixConn) {
@@ -51,27 +45,8 @@ func (m *Machine) event(e qmp.Event) {
 // for the end of its processes. It asks nobody anything.
 func (m *Machine) supervise() {
 	defer close(m.gone)
-	var shareDone <-chan struct{}
-	if m.share != nil {
-		shareDone = m.share.Done()
-	}
 	exit := &Exit{}
-	select {
-	case said := <-m.shutdown:
-		exit.Reason, exit.Detail = guestEnded(said)
-		waitFor(m.vmm, shutdownTimeout)
-	case <-m.vmm.Done():
-		exit.Reason, exit.Detail = m.vmmEnded()
-	case <-m.qmp.Done(): // QEMU closes it when it ends, and has no other reason to
-		exit.Reason, exit.Detail = VMMEnded, "it hung up"
-		if waitFor(m.vmm, shutdownTimeout) {
-			exit.Reason, exit.Detail = m.vmmEnded()
-		}
-	case <-shareDone:
-		exit.Reason, exit.Detail = ShareEnded, describe(m.share.Exit())
-	case why := <-m.kill:
-		exit.Reason, exit.Detail = Killed, why
-	}
+	exit.Reason, exit.Detail = m.cause()
 	if m.endWithin(reapTimeout) {
 		m.readers.Wait() // the last words are on their way
 	}
@@ -79,16 +54,6 @@ func (m *Machine) supervise() {
 	m.exit = exit
 	close(m.done)
 	m.end()
-}
-
-// vmmEnded is how QEMU ended, which may have told of the guest's end first.
-func (m *Machine) vmmEnded() (Reason, string) {
-	select {
-	case said := <-m.shutdown:
-		return guestEnded(said)
-	default:
-		return VMMEnded, describe(m.vmm.Exit())
-	}
 }
 
 // endWithin kills both programs; it is false if they were not reaped in time.
@@ -143,11 +108,4 @@ func waitFor(p *process.Process, limit time.Duration) bool {
 	case <-timer.C:
 		return false
 	}
-}
-
-func describe(e process.Exit) string {
-	if e.Status > 128 {
-		return fmt.Sprintf("signal %d, %s", e.Status-128, unix.SignalName(unix.Signal(e.Status-128)))
-	}
-	return fmt.Sprintf("exit status %d", e.Status)
 }
