@@ -3,6 +3,7 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -59,13 +60,13 @@ func (e *endpoint) limitWriter(t time.Time) { _ = e.file.SetWriteDeadline(t) }
 
 // openOutput opens what a client named for stdout or stderr.
 //
-// A FIFO is opened for reading too: the open then waits for no reader, a write
-// never meets EPIPE, and a reader may go away and come back. Symbolic links are
+// A FIFO is opened for reading too: a write then never meets EPIPE, and a reader
+// may go away and come back. Symbolic links are
 // followed: the name comes over containerd's root-only socket, and no container
 // can write to the directories on the way. The file is looked at through an
 // O_PATH descriptor and then opened through that, so that what is checked is
 // what is opened.
-func openOutput(stream string, t target) (*endpoint, error) {
+func openOutput(ctx context.Context, stream string, t target, patience time.Time) (*endpoint, error) {
 	if t.kind == targetFile {
 		if err := makeFile(t.path); err != nil {
 			return nil, fmt.Errorf("make %s file: %w", stream, err)
@@ -79,6 +80,11 @@ func openOutput(stream string, t target) (*endpoint, error) {
 	var flags int
 	switch mode {
 	case unix.S_IFIFO:
+		writer, err := awaitReader(ctx, handle, patience)
+		if err != nil {
+			return nil, fmt.Errorf("wait for a reader of %s %s: %w", stream, t.path, err)
+		}
+		defer unix.Close(writer) // not before it is open below, lest the reader see the end
 		flags = unix.O_RDWR | unix.O_NONBLOCK
 	case unix.S_IFREG:
 		flags = unix.O_WRONLY | unix.O_APPEND
@@ -92,6 +98,44 @@ func openOutput(stream string, t target) (*endpoint, error) {
 		return nil, fmt.Errorf("open %s %s: %w", stream, t.path, err)
 	}
 	return newEndpoint(fd, t.path)
+}
+
+// awaitReader returns once the FIFO behind handle has a reader, or patience is over,
+// with a write end, which the caller owns. What is written to a FIFO is lost when the last end is closed: a
+// client that opens it in a goroutine, as containerd's does, would find nothing of a
+// process that had ended before it came to that.
+func awaitReader(ctx context.Context, handle int, patience time.Time) (writer int, err error) {
+	writer, err = reopen(handle, unix.O_WRONLY|unix.O_NONBLOCK)
+	if !errors.Is(err, unix.ENXIO) { // no process has it open for reading, fifo(7)
+		return writer, err
+	}
+	type result struct {
+		fd  int
+		err error
+	}
+	opened := make(chan result, 1)
+	go func() { // without O_NONBLOCK, open(2) waits for a reader
+		fd, err := reopen(handle, unix.O_WRONLY)
+		opened <- result{fd, err}
+	}()
+	waiting, cancel := context.WithDeadline(ctx, patience)
+	defer cancel()
+	select {
+	case r := <-opened:
+		return r.fd, r.err
+	case <-waiting.Done():
+	}
+	reader, err := reopen(handle, unix.O_RDONLY|unix.O_NONBLOCK) // ends the wait
+	if err != nil {
+		return -1, err // there are no descriptors left; the goroutine ends with the first reader
+	}
+	r := <-opened
+	_ = unix.Close(reader)
+	if r.err == nil && ctx.Err() != nil {
+		_ = unix.Close(r.fd)
+		return -1, ctx.Err()
+	}
+	return r.fd, r.err
 }
 
 // openInput opens a stdin FIFO twice: to read from, and a write end that is

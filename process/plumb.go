@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +31,8 @@ func (s *Streams) openInput(cfg StreamsConfig, t target) error {
 
 // openOutputs opens FIFOs and files. The process never gets a log file itself,
 // only a pipe: with the file it could change what is written already.
-func (s *Streams) openOutputs(cfg StreamsConfig, stdout, stderr target) error {
+func (s *Streams) openOutputs(ctx context.Context, cfg StreamsConfig, stdout, stderr target) error {
+	patience := time.Now().Add(s.limits.reader)
 	var shared *endpoint
 	for i, t := range []target{stdout, stderr} {
 		name := []string{"stdout", "stderr"}[i]
@@ -47,7 +49,7 @@ func (s *Streams) openOutputs(cfg StreamsConfig, stdout, stderr target) error {
 		case shared != nil && stderr.path == stdout.path:
 			r.dst = shared.retain()
 		default:
-			if r.dst, err = openOutput(name, t); err != nil {
+			if r.dst, err = openOutput(ctx, name, t, patience); err != nil {
 				return err
 			}
 			shared = r.dst

@@ -82,7 +82,8 @@ func (g *rig) config(stdio Stdio) StreamsConfig {
 	return StreamsConfig{ID: "c1", Namespace: "ns1", Stdio: stdio, Supervisor: g.sup, RunDir: g.dir}
 }
 
-// testLimits are long where the test never gets there, short where it waits.
+// testLimits are long where the test never gets there, short where it waits: most
+// tests open their FIFOs for reading when they come to that.
 func testLimits() limits {
 	return limits{ready: patience, finish: patience, terminate: patience, stall: patience}
 }

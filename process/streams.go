@@ -24,17 +24,20 @@ type StreamsConfig struct {
 
 // limits are the times for which somebody else is waited for.
 type limits struct {
+	reader    time.Duration // a client that opens an output FIFO, once for all of them
 	ready     time.Duration // a logger that starts
 	finish    time.Duration // a logger that has seen the end of its input
 	terminate time.Duration // a logger that got SIGTERM
 	stall     time.Duration // in a drain, a reader that takes nothing
 }
 
-// defaultLimits: a start may load a cold image from a slow disk; finish and
-// terminate together are the 12 s that containerd's shim gives a logger; a
-// reader that took no byte of 64 KiB in 2 s is not coming back.
+// defaultLimits: a client opens its FIFOs before it asks for the process, and is
+// late by no more than a busy machine makes it; a start may load a cold image from
+// a slow disk; finish and terminate together are the 12 s that containerd's shim
+// gives a logger; a reader that took no byte of 64 KiB in 5 s is not coming back.
 func defaultLimits() limits {
-	return limits{ready: 30 * time.Second, finish: 2 * time.Second, terminate: 10 * time.Second, stall: 5 * time.Second}
+	return limits{reader: 10 * time.Second, ready: 30 * time.Second,
+		finish: 2 * time.Second, terminate: 10 * time.Second, stall: 5 * time.Second}
 }
 
 // closeTimeout bounds the wait in Close for a relay that is inside a write to a
@@ -97,7 +100,7 @@ func openStreams(ctx context.Context, cfg StreamsConfig, lim limits) (_ *Streams
 	if stdout.isLogger() {
 		err = s.openLogger(ctx, cfg, stdout)
 	} else {
-		err = s.openOutputs(cfg, stdout, stderr)
+		err = s.openOutputs(ctx, cfg, stdout, stderr)
 	}
 	if err != nil {
 		return nil, err

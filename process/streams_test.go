@@ -362,7 +362,7 @@ func TestPipesBelongToTheUser(t *testing.T) {
 	g := newRig(t)
 	cfg := g.config(Stdio{Stdin: g.fifo("in"), Stdout: g.fifo("out"), Stderr: g.fifo("err")})
 	cfg.UID, cfg.GID = 1234, 4321
-	s, err := OpenStreams(g.ctx, cfg)
+	s, err := openStreams(g.ctx, cfg, testLimits())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -409,7 +409,7 @@ func TestOpenErrors(t *testing.T) {
 	} {
 		cfg := g.config(stdio)
 		cfg.RunDir = "/" + strings.Repeat("x", 100)
-		if _, err := OpenStreams(g.ctx, cfg); !errdefs.IsInvalidArgument(err) {
+		if _, err := openStreams(g.ctx, cfg, testLimits()); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

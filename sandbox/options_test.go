@@ -41,7 +41,7 @@ func (r *rig) wantFlag(args []string, flag, value string) {
 func TestOptionsReachTheRuntime(t *testing.T) {
 	r := newRig(t)
 	bundle := r.bundle("a", "sleep", fakeoci.Plan{})
-	out := r.fifo("out")
+	out := r.reading(r.fifo("out"))
 	pid, err := r.pod.Create(r.ctx(), &CreateRequest{ID: "a", Bundle: bundle, Stdio: process.Stdio{Stdout: out},
 		Options: configs.Runtime{NoPivotRoot: true, NoNewKeyring: true, IOUID: 1234, IOGID: 5678}})
 	if err != nil {

@@ -264,6 +264,18 @@ func (r *rig) fifo(name string) string {
 	return path
 }
 
+// reading opens a FIFO for reading to the end of the test, as a client does before it
+// asks for a process.
+func (r *rig) reading(fifo string) string {
+	r.Helper()
+	fd, err := unix.Open(fifo, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(func() { _ = unix.Close(fd) })
+	return fifo
+}
+
 // await a byte in a FIFO.
 func (r *rig) reached(fifo string) {
 	r.Helper()

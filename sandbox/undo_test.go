@@ -401,7 +401,7 @@ func TestRestoreThatFailsLate(t *testing.T) {
 func TestFailedExecClosesStreams(t *testing.T) {
 	r := newRig(t)
 	c := r.run("a", "sleep", fakeoci.Plan{Verbs: map[string]fakeoci.Verb{"exec": {Fail: &fakeoci.Fail{Message: "refused"}}}})
-	out := r.fifo("out")
+	out := r.reading(r.fifo("out"))
 	data := []byte(`{"args":["fake","sleep"]}`)
 	if err := c.Exec(ExecRequest{ID: "e", Process: data, Stdio: process.Stdio{Stdout: out}}); err != nil {
 		t.Fatal(err)
