@@ -20,12 +20,14 @@ SHIMS = -shim $(CURDIR)/bin/containerd-shim-pod-v2 \
 	-control $(CURDIR)/.tools/bin/containerd-shim-runc-v2 -runtime $(CURDIR)/.tools/bin/runc
 # What bench compares the first of them with.
 GPU = -gpu $(CURDIR)/bin/containerd-shim-gpu-v2
+# Where the image goes that guests of the vm shim boot from.
+GUEST ?= /var/lib/berth/guest
 
 export PATH := $(CURDIR)/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build test test-long unit lint fuzz bench bench-mig budget oracle integration conformance compat test-v2 test-gpu generate check demo install clean
+.PHONY: help setup build test test-long unit lint fuzz bench bench-mig budget oracle integration conformance compat test-v2 test-gpu guest test-vm generate check demo install clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,7 +88,14 @@ test-v2: setup build ## Run the tests on cgroup v2, in an emulated machine (root
 test-gpu: ## Run on a machine with an NVIDIA GPU, changing no setting of it (root; without one it says so and fails: error 77)
 	@scripts/gpu/test
 
-generate: ## Run the go:generate directives (none so far)
+guest: setup build ## Build the image that guests of the vm shim boot from into GUEST (/var/lib/berth/guest)
+	@scripts/guest/build $(GUEST)
+
+test-vm: setup build ## Drive a private containerd whose pods are virtual machines (root; emulated where KVM does not run them)
+	@scripts/guest/build $(CURDIR)/.tools/guest
+	$(GOTEST_E2E) -timeout 40m ./integration -runtimes io.containerd.vm.v2
+
+generate: ## Run the go:generate directives (protoc: Debian package protobuf-compiler)
 	go generate ./...
 
 check: build ## Quick check while working: build, go vet and unit tests, no set-up

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -32,9 +33,24 @@ const unknownStatus = 255
 // Process is one process, from its start or adoption to its exit.
 type Process struct {
 	pid  int
-	fd   *os.File // pidfd, non-blocking; owned and closed by watch
+	fd   *os.File                // pidfd, non-blocking; owned and closed by watch
+	send func(unix.Signal) error // instead of fd, for a process elsewhere
 	done chan struct{}
 	exit Exit // written once, before done is closed
+}
+
+// Elsewhere is a process that this kernel does not know, such as one in a
+// guest. pid is what stands for it here, and send takes signals to it, which
+// must not wait for ever. Its exit is what the first call of end says.
+func Elsewhere(pid int, send func(unix.Signal) error) (p *Process, end func(Exit)) {
+	p = &Process{pid: pid, send: send, done: make(chan struct{})}
+	var once sync.Once
+	return p, func(exit Exit) {
+		once.Do(func() {
+			p.exit = exit
+			close(p.done)
+		})
+	}
 }
 
 // Pid is the process's number in this PID namespace. After Done is closed it
@@ -58,6 +74,14 @@ func (p *Process) Exit() Exit {
 // process. Once the process has exited the error is errdefs.ErrNotFound.
 func (p *Process) Signal(sig unix.Signal) error {
 	gone := fmt.Errorf("process %d has already exited: %w", p.pid, errdefs.ErrNotFound)
+	if p.send != nil {
+		select {
+		case <-p.done:
+			return gone
+		default:
+			return p.send(sig)
+		}
+	}
 	if p.fd == nil {
 		return gone
 	}

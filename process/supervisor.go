@@ -58,6 +58,8 @@ type Command struct {
 	// DieWithParent has the kernel send SIGKILL when this process dies
 	// (PR_SET_PDEATHSIG), or when the supervisor is closed.
 	DieWithParent bool
+	// Namespaces are those that the program gets of its own (CLONE_NEW*, clone(2)).
+	Namespaces uintptr
 	// OwnGroup makes the program the leader of a process group of its own.
 	OwnGroup bool
 }
@@ -72,7 +74,9 @@ func (s *Supervisor) Start(c *Command) (*Process, error) {
 	defer func() { _ = null.Close() }()
 
 	pidfd := -1
-	attr := &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Sys: &syscall.SysProcAttr{PidFD: &pidfd, Setpgid: c.OwnGroup}}
+	attr := &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Sys: &syscall.SysProcAttr{
+		PidFD: &pidfd, Setpgid: c.OwnGroup, Cloneflags: c.Namespaces,
+	}}
 	if attr.Dir == "" {
 		attr.Dir = "/"
 	}

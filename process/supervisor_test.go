@@ -310,6 +310,34 @@ func TestCloseLetsGo(t *testing.T) {
 	}
 }
 
+func TestNamespaces(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("not root: namespaces are made by root")
+	}
+	s := newSupervisor(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p, err := s.Start(&Command{
+		Path: "/bin/sh", Args: []string{"-c", "echo $$"},
+		Files: []*os.File{nil, w, os.Stderr}, Namespaces: unix.CLONE_NEWPID,
+	})
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	if got := strings.TrimSpace(string(out)); got != "1" || p.Pid() == 1 {
+		t.Errorf("in a PID namespace of its own it is process %s, and %d here", got, p.Pid())
+	}
+}
+
 func TestStartErrors(t *testing.T) {
 	s := newSupervisor(t)
 	if _, err := s.Start(&Command{Path: "/nonexistent/program"}); !errors.Is(err, os.ErrNotExist) {

@@ -71,7 +71,7 @@ func (rec *record) cleanUp(ctx context.Context, r CleanupRequest) error {
 	}
 	process.RemoveConsoleSockets(r.RunDir, rec.Shim)
 	err := errors.Join(
-		rec.forget(ctx, r), rec.removeCgroup(ctx), unmountRootfs(r.Bundle), r.Hooks.Delete(ctx, rec.ID))
+		rec.forget(ctx, r), rec.removeCgroup(ctx), rec.unmount(r), r.Hooks.Delete(ctx, rec.ID))
 	if err != nil {
 		return err
 	}
@@ -94,6 +94,15 @@ func (rec *record) forget(ctx context.Context, r CleanupRequest) error {
 		return err
 	}
 	return ignoreNotFound(rt.Delete(ctx, rec.ID, true))
+}
+
+// unmount undoes the mount of the root file system, where that was made.
+func (rec *record) unmount(r CleanupRequest) error {
+	rt, err := r.Runtime(rec.Runtime, r.Bundle)
+	if err != nil { // which forget has told: what is mounted here goes all the same
+		return unmountRootfs(r.Bundle)
+	}
+	return kernelOf(rt, nil).Unmount(r.Bundle)
 }
 
 // removeCgroup removes what the runtime has left of the cgroup.

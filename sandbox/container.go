@@ -6,9 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -16,7 +16,6 @@ import (
 
 	"berth/configs"
 	"berth/process"
-	"berth/process/cgroup"
 )
 
 // CreateRequest asks for a container.
@@ -43,7 +42,7 @@ type proc struct {
 	state   State         // this and what follows: guarded by Container.mu
 	os      *process.Process
 	exit    process.Exit
-	streams *process.Streams
+	streams Streams
 }
 
 func newProc(id string, stdio process.Stdio) proc {
@@ -77,6 +76,7 @@ type Container struct {
 	pod *Pod
 	req *CreateRequest
 	rt  Runtime
+	at  Kernel // where rt has it
 	// cgroupsPath is the spec's, set by create.
 	cgroupsPath string
 
@@ -91,8 +91,8 @@ type Container struct {
 	outboxGate gate
 
 	// cgroup is nil until there is an init, and where it died too early.
-	cgroup atomic.Pointer[cgroup.Cgroup]
-	oom    *cgroup.OOMWatch // set before the init's watcher starts
+	cgroup cgroupRef
+	oom    io.Closer // set before the init's watcher starts
 
 	// starts ends the runtime calls of starts that outlive their init.
 	starts    context.Context

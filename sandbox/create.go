@@ -97,6 +97,7 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 	if c.rt, err = c.pod.cfg.Runtime(c.req.Options, bundle); err != nil {
 		return err
 	}
+	c.at = kernelOf(c.rt, c.pod.cfg.Supervisor)
 	spec, err := hooks.LoadSpec(bundle, id)
 	if err != nil {
 		return err
@@ -109,7 +110,7 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 	c.cgroupsPath = cgroupsPath(spec, c.req.Options)
 	var claimed *cgroup.Location
 	if c.req.Checkpoint == "" { // else by Start
-		claimed = claimCgroup(c.cgroupsPath)
+		claimed = c.claimCgroup()
 	}
 	u.add(func(ctx context.Context) error { return removeCgroup(ctx, claimed) })
 	if err := c.updateRecord(func(r *record) { r.Claimed, r.Shim = claimed, os.Getpid() }); err != nil {
@@ -117,10 +118,10 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 	}
 	// What could not be undone is left to `delete`, which needs the record.
 	u.last = func() error { return os.Remove(filepath.Join(bundle, recordName)) }
-	if err := mountRootfs(c.pod.cfg.Supervisor, bundle, c.req.Rootfs); err != nil {
+	if err := c.at.Mount(bundle, c.req.Rootfs); err != nil {
 		return err
 	}
-	u.add(func(context.Context) error { return unmountRootfs(bundle) })
+	u.add(func(context.Context) error { return c.at.Unmount(bundle) })
 	if err := c.pod.cfg.Hooks.Mounted(ctx, spec); err != nil {
 		return err
 	}
@@ -134,9 +135,13 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 
 // claimCgroup takes the place of the container's cgroup, if there is none yet,
 // so that all that will be in it is the container's. A runtime that is cut off
-// leaves its cgroup behind, and what it began in it.
-func claimCgroup(path string) *cgroup.Location {
-	loc, err := cgroup.Claim(path)
+// leaves its cgroup behind, and what it began in it. On another kernel there is
+// nothing to claim: what is left there goes with it.
+func (c *Container) claimCgroup() *cgroup.Location {
+	if _, here := c.at.(thisKernel); !here {
+		return nil
+	}
+	loc, err := cgroup.Claim(c.cgroupsPath)
 	if err != nil {
 		return nil
 	}
@@ -166,8 +171,8 @@ func removeCgroup(ctx context.Context, claimed *cgroup.Location) error {
 	return errors.Join(cg.Kill(ctx), cg.Remove(ctx), cg.Close())
 }
 
-func (c *Container) openStreams(ctx context.Context, stdio process.Stdio) (*process.Streams, error) {
-	return process.OpenStreams(ctx, process.StreamsConfig{
+func (c *Container) openStreams(ctx context.Context, stdio process.Stdio) (Streams, error) {
+	return c.at.OpenStreams(ctx, process.StreamsConfig{
 		ID: c.req.ID, Namespace: c.pod.cfg.Namespace, Stdio: stdio,
 		UID: int(c.req.Options.IOUID), GID: int(c.req.Options.IOGID),
 		Supervisor: c.pod.cfg.Supervisor, RunDir: c.pod.cfg.RunDir,
@@ -201,7 +206,7 @@ func (c *Container) criuWorkPath() string {
 // adopt takes note of a new init. An init that died already may have taken
 // its cgroup's name with it; the container is then one without statistics.
 func (c *Container) adopt(init *process.Process) error {
-	cg, err := cgroup.Open(init.Pid())
+	cg, err := c.at.Cgroup(c.req.ID, init)
 	if err == nil {
 		c.cgroup.Store(cg)
 	} else {
@@ -213,7 +218,7 @@ func (c *Container) adopt(init *process.Process) error {
 	c.mu.Unlock()
 	return c.updateRecord(func(r *record) {
 		r.Pid, r.StartTime = init.Pid(), started
-		if cg != nil {
+		if cg, here := cg.(localCgroup); here {
 			l := cg.Location()
 			r.Cgroup = &l
 		}

@@ -96,7 +96,7 @@ func (c *Container) tearDown(ctx context.Context) error {
 	}
 	c.closeCgroup()
 	c.cutStarts()
-	return errors.Join(unmountRootfs(c.req.Bundle), c.pod.cfg.Hooks.Delete(ctx, c.req.ID))
+	return errors.Join(c.at.Unmount(c.req.Bundle), c.pod.cfg.Hooks.Delete(ctx, c.req.ID))
 }
 
 func (c *Container) closeCgroup() {
@@ -104,7 +104,7 @@ func (c *Container) closeCgroup() {
 		_ = c.oom.Close()
 		c.oom = nil
 	}
-	if cg := c.cgroup.Swap(nil); cg != nil {
+	if cg := c.cgroup.Clear(); cg != nil {
 		_ = cg.Close()
 	}
 }
@@ -112,7 +112,7 @@ func (c *Container) closeCgroup() {
 // closeStreams delivers the rest of all output and closes it.
 func (c *Container) closeStreams(ctx context.Context) {
 	c.mu.Lock()
-	all := []*process.Streams{c.init.streams}
+	all := []Streams{c.init.streams}
 	for _, e := range c.execs {
 		all = append(all, e.streams)
 		e.abandonLocked()
@@ -123,7 +123,7 @@ func (c *Container) closeStreams(ctx context.Context) {
 	}
 }
 
-func (c *Container) closeStream(ctx context.Context, s *process.Streams) {
+func (c *Container) closeStream(ctx context.Context, s Streams) {
 	if s == nil {
 		return
 	}

@@ -40,6 +40,13 @@
 // Wait, Pids and Stats pass no gate. Nothing is serialised for the pod as a
 // whole. Order: gate, then Pod.mu, then Container.mu.
 //
+// # Kernels
+//
+// A [Runtime] makes containers on this kernel, unless it is a [Kernel] too: they
+// are then on another, a guest's. Whatever a pod needs of the kernel, it asks
+// the Kernel for. The states and the order are the pod's alone, here: the other
+// side has none.
+//
 // What does not belong here: protobuf, containerd's way of calling, and the
 // command line of a runtime.
 package sandbox

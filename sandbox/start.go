@@ -77,7 +77,7 @@ func (c *Container) restore(ctx context.Context) (pid int, retErr error) {
 	var u undo
 	defer u.onError(ctx, &retErr)
 	// As in create: criu, killed with its shim, leaves what it has restored by then.
-	claimed := claimCgroup(c.cgroupsPath)
+	claimed := c.claimCgroup()
 	u.add(func(ctx context.Context) error { return removeCgroup(ctx, claimed) })
 	if err := c.updateRecord(func(r *record) { r.Claimed = claimed }); err != nil {
 		return 0, err

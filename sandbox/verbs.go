@@ -12,8 +12,6 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
-	"berth/process"
-	"berth/process/cgroup"
 	"berth/process/oci"
 )
 
@@ -165,7 +163,7 @@ func (c *Container) Kill(ctx context.Context, exec string, sig unix.Signal, all 
 		}
 		return errors.Join(ignoreNotFound(os.Signal(sig)), err)
 	case all && exec == "" && cg != nil:
-		if err := c.signalAll(cg, sig); !errdefs.IsFailedPrecondition(err) {
+		if err := cg.Signal(ctx, sig); !errdefs.IsFailedPrecondition(err) {
 			return err
 		}
 	}
@@ -178,41 +176,6 @@ func (c *Container) Kill(ctx context.Context, exec string, sig unix.Signal, all 
 		return cg.Thaw()
 	}
 	return nil
-}
-
-// signalAll sends a signal to every process that is in the cgroup now. A pid
-// may have been given to a stranger since it was listed, so the list is read
-// again once the pidfds are open: who is in it then is the container's.
-func (c *Container) signalAll(cg *cgroup.Cgroup, sig unix.Signal) error {
-	listed, err := cg.Pids()
-	if err != nil {
-		return err
-	}
-	fds := make(map[int]int, len(listed))
-	defer func() {
-		for _, fd := range fds {
-			_ = unix.Close(fd)
-		}
-	}()
-	for _, pid := range listed {
-		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
-			fds[pid] = fd
-		}
-	}
-	if listed, err = cg.Pids(); err != nil {
-		return err
-	}
-	var errs []error
-	for _, pid := range listed {
-		fd, ok := fds[pid]
-		if !ok {
-			continue // born meanwhile
-		}
-		if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-			errs = append(errs, fmt.Errorf("send signal %d to process %d: %w", sig, pid, err))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // Pid is a process in a container.
@@ -229,13 +192,13 @@ type Pid struct {
 func (c *Container) Pids() ([]Pid, error) {
 	cg := c.cgroup.Load()
 	c.mu.Lock()
+	init, stopped := c.init.pid(), c.init.state == Stopped
 	execs := make(map[int]string, len(c.execs))
 	for id, e := range c.execs {
-		if e.os != nil && e.state != Stopped {
+		if e.os != nil && e.state != Stopped && e.pid() != init { // in a guest they all have one pid
 			execs[e.pid()] = id
 		}
 	}
-	init, stopped := c.init.pid(), c.init.state == Stopped
 	c.mu.Unlock()
 	switch {
 	case init == 0:
@@ -282,7 +245,7 @@ func (c *Container) CloseStdin(exec string) error {
 	return streams.CloseStdin()
 }
 
-func (c *Container) streams(exec string) (*process.Streams, error) {
+func (c *Container) streams(exec string) (Streams, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p, err := c.procLocked(exec)

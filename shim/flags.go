@@ -21,6 +21,7 @@ type flags struct {
 	address, publishBinary string
 	socket, debugSocket    string
 	debug, version, info   bool
+	ownMounts              bool // `start` says so, never containerd
 	action                 string
 }
 
@@ -38,6 +39,7 @@ func parseFlags(args []string) (*flags, error) {
 	set.BoolVar(&f.debug, "debug", false, "")
 	set.BoolVar(&f.version, "v", false, "")
 	set.BoolVar(&f.version, "version", false, "")
+	set.BoolVar(&f.ownMounts, ownMountsFlag, false, "")
 	set.BoolVar(&f.info, "info", false, "")
 	if len(args) > 0 {
 		args = args[1:]

@@ -130,6 +130,20 @@ func unescapeMount(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
+// ownMountsFlag tells a shim that it is in a mount namespace of its own.
+const ownMountsFlag = "own-mounts"
+
+// keepMounts keeps what is mounted in this mount namespace, a copy of the
+// host's, from the host, and lets come in what the host mounts
+// (mount_namespaces(7), MS_SLAVE). In the host's own it would cut that off from
+// all others, so it is for a shim that `start` has just put into another.
+func keepMounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("keep mounts from the host: %w", err)
+	}
+	return nil
+}
+
 // createCoreSchedulingDomain gives this process group a core scheduling
 // cookie of its own, which all its later children share: no stranger then
 // runs beside them on another thread of the same core

@@ -34,6 +34,11 @@ type Env struct {
 	// Version and Revision are those of the build.
 	Version, Revision string
 
+	// OwnMounts has `start` put the shim into a mount namespace of its own: it
+	// sees what the host mounts, and what it mounts is seen by its children
+	// alone and gone with the last of them, however they end.
+	OwnMounts bool
+
 	// Serve runs the shim until it is shut down.
 	Serve func(context.Context, ServeConfig) error
 	// Delete finishes what a shim that has gone left of one container. It

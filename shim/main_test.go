@@ -20,6 +20,9 @@ import (
 // roleVariable has the test binary play another program.
 const roleVariable = "BERTH_SHIM_TEST_ROLE"
 
+// ownMountsVariable has the shim be one with mounts of its own.
+const ownMountsVariable = "BERTH_SHIM_TEST_OWN_MOUNTS"
+
 const testRuntime = "io.containerd.test.v2"
 
 func TestMain(m *testing.M) {
@@ -37,7 +40,8 @@ func testEnv() Env {
 	return Env{
 		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Name: "test-shim", RuntimeType: testRuntime, Version: "v1.2.3", Revision: "abc",
-		Serve: serveLines,
+		OwnMounts: os.Getenv(ownMountsVariable) != "",
+		Serve:     serveLines,
 		Delete: func(_ context.Context, cfg DeleteConfig) (DeleteResult, error) {
 			log.L.Debug("delete " + cfg.SocketPath)
 			return DeleteResult{Pid: 42, ExitStatus: 137, ExitedAt: time.Unix(1700000000, 5)}, nil

@@ -20,6 +20,11 @@ import (
 
 // serve is the shim itself.
 func (e *Env) serve(ctx context.Context, f *flags) error {
+	if f.ownMounts && e.OwnMounts {
+		if err := keepMounts(); err != nil {
+			return err
+		}
+	}
 	listener, err := inheritListener(f.socket)
 	if err != nil {
 		return err

@@ -160,6 +160,11 @@ func (e *Env) spawn(id Identity, listener Listener) (int, error) {
 	if id.Debug {
 		args = append(args, "-debug")
 	}
+	sys := &syscall.SysProcAttr{Setpgid: true}
+	if e.OwnMounts {
+		sys.Cloneflags = unix.CLONE_NEWNS
+		args = append(args, "-"+ownMountsFlag)
+	}
 	env := e.Environ
 	if e.lookup("GOMAXPROCS") == "" {
 		env = append(env[:len(env):len(env)], "GOMAXPROCS=2")
@@ -171,7 +176,7 @@ func (e *Env) spawn(id Identity, listener Listener) (int, error) {
 		Dir:   id.Bundle,
 		Env:   env,
 		Files: []uintptr{null.Fd(), null.Fd(), stderr, socket.Fd()},
-		Sys:   &syscall.SysProcAttr{Setpgid: true},
+		Sys:   sys,
 	})
 	if err != nil {
 		return 0, fmt.Errorf("run %s as the shim: %w", self, err)

@@ -275,6 +275,61 @@ func TestStartedShimStandsAlone(t *testing.T) {
 	}
 }
 
+// What a shim with mounts of its own mounts stays with it, and what the host
+// mounts later comes to it: its mounts are slaves of the host's, and peers of
+// none.
+func TestOwnMounts(t *testing.T) {
+	dir := t.TempDir()
+	for _, flags := range []uintptr{unix.MS_BIND, unix.MS_SHARED} {
+		if err := unix.Mount(dir, dir, "", flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	n := newNode(t)
+	start := func(id, ownMounts string) (mountinfo string, own bool) {
+		n.env = []string{ownMountsVariable + "=" + ownMounts}
+		pid := n.pid(socketOf(n.start("ns", id, n.bundle(""))))
+		ours, err := os.Readlink("/proc/self/ns/mnt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("/proc/%d/mountinfo", pid), theirs != ours
+	}
+	mountinfo, own := start("c1", "1")
+	if !own {
+		t.Fatal("the shim is in the host's mount namespace")
+	}
+	late := filepath.Join(dir, "late")
+	if err := os.Mkdir(late, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("late", late, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	mounts, err := os.ReadFile(mountinfo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(mounts), " "+late+" ") {
+		t.Error("the shim does not see what the host has mounted since")
+	}
+	if strings.Contains(string(mounts), " shared:") {
+		t.Errorf("what the shim mounts is seen on the host:\n%s", mounts)
+	}
+	if _, own := start("c2", ""); own {
+		t.Error("a shim that did not ask for it has mounts of its own")
+	}
+}
+
 func TestStartJoins(t *testing.T) {
 	n := newNode(t)
 	first := n.start("ns", "sb", n.bundle(inGroup("sb")))

@@ -15,13 +15,24 @@ import (
 // allowed lists, for each package, the packages of this module that it may
 // import. Imports point one way; a package that is not here may not exist.
 var allowed = map[string][]string{
-	"berth/cmd/berth":                  {"berth/gpu", "berth/gpu/ledger", "berth/gpu/mps", "berth/gpu/nvml", "berth/hooks", "berth/process", "berth/configs"},
+	"berth/cmd/berth":                  {"berth/gpu", "berth/gpu/ledger", "berth/gpu/mps", "berth/gpu/nvml", "berth/hooks", "berth/process", "berth/configs", "berth/sandbox/vm/image/build"},
+	"berth/cmd/berth-agent":            {"berth/process", "berth/process/oci", "berth/sandbox/agent", "berth/sandbox/agentapi", "berth/sandbox/mux"},
 	"berth/cmd/berth-gpu":              {"berth/gpu/ledger", "berth/gpu/mig", "berth/gpu/nvml"},
 	"berth/cmd/containerd-shim-gpu-v2": {"berth/shim", "berth/gpu", "berth/hooks", "berth/configs"},
 	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/hooks"},
+	"berth/cmd/containerd-shim-vm-v2": {
+		"berth/shim", "berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/remote", "berth/sandbox/vm",
+		"berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs",
+	},
 
-	"berth/shim":           {"berth/sandbox", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
-	"berth/sandbox":        {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/hooks", "berth/configs"},
+	"berth/shim":                {"berth/sandbox", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
+	"berth/sandbox":             {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/hooks", "berth/configs"},
+	"berth/sandbox/agent":       {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/sandbox/agentapi", "berth/sandbox/mux"},
+	"berth/sandbox/mux":         {},
+	"berth/sandbox/remote":      {"berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/process", "berth/process/oci", "berth/process/cgroup"},
+	"berth/sandbox/agentapi":    {},
+	"berth/sandbox/runtimetest": {"berth/sandbox", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs"},
+
 	"berth/process/oci":    {"berth/process"},
 	"berth/process/cgroup": {},
 	"berth/process":        {},
@@ -36,6 +47,13 @@ var allowed = map[string][]string{
 	"berth/gpu/rootfs":     {},
 	"berth/configs":        {},
 
+	"berth/sandbox/vm":             {"berth/process", "berth/process/cgroup", "berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/kvm", "berth/sandbox/vm/qmp"},
+	"berth/sandbox/vm/jail":        {},
+	"berth/sandbox/vm/kvm":         {},
+	"berth/sandbox/vm/qmp":         {},
+	"berth/sandbox/vm/image":       {},
+	"berth/sandbox/vm/image/build": {"berth/sandbox/vm/image"},
+
 	"berth/test":             {},
 	"berth/test/leak":        {},
 	"berth/test/shelter":     {},
@@ -43,6 +61,7 @@ var allowed = map[string][]string{
 	"berth/test/fakenvml":    {},
 	"berth/test/fakeoci/cmd": {"berth/test/fakeoci"},
 
+	"berth/test/guestagent":     {"berth/sandbox/agent"},
 	"berth/test/fakedriver":     {},
 	"berth/test/fakedriver/cmd": {"berth/test/fakedriver"},
 	"berth/test/fakedriver/smi": {},
@@ -100,7 +119,7 @@ func TestImportsPointOneWay(t *testing.T) {
 }
 
 func TestNothingHeavyIsCarried(t *testing.T) {
-	for _, shim := range []string{"./cmd/containerd-shim-pod-v2", "./cmd/containerd-shim-gpu-v2"} {
+	for _, shim := range []string{"./cmd/containerd-shim-pod-v2", "./cmd/containerd-shim-gpu-v2", "./cmd/containerd-shim-vm-v2"} {
 		t.Run(shim, func(t *testing.T) { carriesNothingHeavy(t, shim) })
 	}
 }

@@ -193,7 +193,8 @@ func TestClear(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	for _, args := range [][]string{nil, {"gpus"}, {"gpu"}, {"gpu", "lsx"}, {"gpu", "ls", "x"}, {"gpu", "explain"}, {"gpu", "ls", "--nope"}} {
+	for _, args := range [][]string{nil, {"gpus"}, {"gpu"}, {"gpu", "lsx"}, {"gpu", "ls", "x"}, {"gpu", "explain"}, {"gpu", "ls", "--nope"},
+		{"guest"}, {"guest", "build"}, {"guest", "build", "--nope"}} {
 		if _, errs, err := berth(t, args...); !errors.Is(err, errUsage) || !strings.Contains(errs, "usage:") && !strings.Contains(errs, "Usage") {
 			t.Errorf("%q: %v, %s", args, err, errs)
 		}

@@ -110,7 +110,7 @@ func (r *CreateRequest) call(pidFile string) *call {
 
 // attach gives the call the container's stdio, to pass on, or the socket that a terminal is
 // to be sent to.
-func (r *call) attach(s *process.Streams) {
+func (r *call) attach(s Stdio) {
 	if s == nil {
 		r.stdio = make([]*os.File, 3) // /dev/null: a captured stderr would go to the container
 		return

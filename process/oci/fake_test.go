@@ -169,7 +169,7 @@ func TestNothingLeft(t *testing.T) {
 				if verb == "exec" {
 					init = b.running()
 				}
-				var streams *process.Streams
+				var streams Stdio
 				if !tc.noPipe {
 					streams, _ = b.streams()
 				}

@@ -2,7 +2,15 @@
 
 package oci
 
-import "berth/process"
+import "os"
+
+// Stdio is what a process is given for its stdio; a *process.Streams is one.
+type Stdio interface {
+	// Files are its descriptors 0, 1 and 2, nil standing for /dev/null.
+	Files() []*os.File
+	// ConsoleSocket is where its terminal goes; "" where it has none.
+	ConsoleSocket() string
+}
 
 // CreateRequest asks for a container made from a bundle, its init waiting for Start.
 type CreateRequest struct {
@@ -12,7 +20,7 @@ type CreateRequest struct {
 	Bundle string
 	// Streams are the init's stdio: its files become the runtime's fds 0, 1 and 2, which the
 	// init inherits, or its console socket receives the terminal. Nil means /dev/null.
-	Streams *process.Streams
+	Streams Stdio
 	// NoPivotRoot has the runtime use MS_MOVE and chroot, for a rootfs on a ramdisk.
 	NoPivotRoot bool
 	// NoNewKeyring leaves the init in the session keyring of the shim.
@@ -72,7 +80,7 @@ type ExecRequest struct {
 	// Process is the OCI process as JSON.
 	Process []byte
 	// Streams are as in CreateRequest.
-	Streams *process.Streams
+	Streams Stdio
 }
 
 // State is the part of the runtime's `state` answer that a shim has a use for.

@@ -83,20 +83,20 @@ func TestExec(t *testing.T) {
 		b := newBox(t, binary, "fake", "sleep")
 		b.running()
 		r := b.execRequest("e1", "fake", "print", "hello", ";", "exit", "3")
-		var out string
-		r.Streams, out = b.streams()
+		streams, out := b.streams()
+		r.Streams = streams
 		p, err := b.cli.Exec(t.Context(), r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Streams.Attach(t.Context()); err != nil {
+		if err := streams.Attach(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		<-p.Done()
 		if e := p.Exit(); e.Status != 3 || !e.Known {
 			t.Errorf("exit %+v, want a known 3", e)
 		}
-		if err := r.Streams.Drain(t.Context()); err != nil {
+		if err := streams.Drain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if data, _ := os.ReadFile(out); string(data) != "hello\n" {

@@ -105,8 +105,10 @@ func TestUpdate(t *testing.T) {
 		if err := c.task.Update(ctx, containerd.WithResources(resources)); err != nil {
 			t.Fatalf("update: %v", err)
 		}
-		if got := cgroupFile(t, c.task.Pid(), "memory", "memory.limit_in_bytes", "memory.max"); got != strconv.FormatInt(limit, 10) {
-			t.Errorf("the cgroup's limit is %s, want %d", got, limit)
+		if !r.guest { // there it is out of this test's sight
+			if got := cgroupFile(t, c.task.Pid(), "memory", "memory.limit_in_bytes", "memory.max"); got != strconv.FormatInt(limit, 10) {
+				t.Errorf("the cgroup's limit is %s, want %d", got, limit)
+			}
 		}
 		kill(ctx, t, c.task, syscall.SIGKILL)
 		c.delete(ctx, t, status(ctx, t, exit))

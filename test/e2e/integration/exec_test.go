@@ -107,7 +107,7 @@ func TestPids(t *testing.T) {
 		if id, ok := execs[c.task.Pid()]; !ok || id != "" {
 			t.Errorf("init %d is not among the pids: %v", c.task.Pid(), execs)
 		}
-		if execs[p.Pid()] != "second" {
+		if !r.guest && execs[p.Pid()] != "second" { // a machine is one process for all
 			t.Errorf("exec %d is not among the pids: %v", p.Pid(), execs)
 		}
 		kill(ctx, t, p, syscall.SIGKILL)

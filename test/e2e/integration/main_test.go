@@ -50,6 +50,7 @@ type runtimeCase struct {
 	name    string // as containerd knows it
 	handler string // as CRI knows it
 	control bool   // it is there to compare with
+	guest   bool   // containers have a kernel of their own
 }
 
 // eachRuntime runs a test for each runtime, named by it.
@@ -57,6 +58,7 @@ func eachRuntime(t *testing.T, test func(t *testing.T, r runtimeCase)) {
 	t.Helper()
 	for _, r := range []runtimeCase{
 		{name: node.PodRuntime, handler: node.PodHandler},
+		{name: node.VMRuntime, handler: node.VMHandler, guest: true},
 		{name: node.RuncRuntime, handler: node.RuncHandler, control: true},
 	} {
 		if strings.Contains(*runtimes, r.name) {
@@ -71,6 +73,15 @@ func (r runtimeCase) known(t *testing.T, reason string) {
 	if r.control {
 		t.Skipf("known failure of %s: %s", r.name, reason)
 	}
+}
+
+// many is how many pods a test runs at once: a machine, emulated by the same two
+// processors as all others, takes some seconds of one to boot.
+func (r runtimeCase) many(n int) int {
+	if r.guest {
+		return 4
+	}
+	return n
 }
 
 // testTimeout bounds one test. It turns a hang into a failure; a machine of two cores needs a

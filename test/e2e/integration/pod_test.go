@@ -149,12 +149,13 @@ func TestGroup(t *testing.T) {
 	})
 }
 
-// TestManyContainers runs 50 containers at once, each with its own status and output.
+// TestManyContainers runs 50 containers at once, each with its own status and output,
+// or 4, where each is an emulated machine.
 func TestManyContainers(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, r runtimeCase) {
 		ctx := testContext(t, shared)
 		var running sync.WaitGroup
-		for i := range 50 {
+		for i := range r.many(50) {
 			running.Go(func() {
 				c := create(ctx, t, shared, r, request{
 					id:   fmt.Sprint(identifier(t), "-", i),
@@ -174,7 +175,7 @@ func TestManyPods(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, r runtimeCase) {
 		ctx := testContext(t, shared)
 		var running sync.WaitGroup
-		for i := range 50 {
+		for i := range r.many(50) {
 			running.Go(func() {
 				pod, err := shared.RunPod(ctx, fmt.Sprint(identifier(t), "-", i), r.handler)
 				if err != nil {

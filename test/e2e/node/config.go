@@ -17,12 +17,14 @@ import (
 const (
 	PodRuntime  = "io.containerd.pod.v2"
 	GPURuntime  = "io.containerd.gpu.v2"
+	VMRuntime   = "io.containerd.vm.v2"
 	RuncRuntime = "io.containerd.runc.v2"
 
 	PodHandler = "pod"
 	GPUHandler = "gpu"
 	// GPUUsersHandler is that of pods with a user namespace, see docs/gpu.md.
 	GPUUsersHandler = "gpu-users"
+	VMHandler       = "vm"
 	RuncHandler     = "runc"
 )
 
@@ -85,6 +87,9 @@ pod_annotations = ['berth.dev/*']
 container_annotations = ['berth.dev/*']
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu.options]
 Root = '@DIR@/runc'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.vm]
+runtime_type = 'io.containerd.vm.v2'
+pod_annotations = ['berth.dev/*']
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu-users]
 runtime_type = 'io.containerd.runc.v2'
 runtime_path = '@BIN@/containerd-shim-gpu-v2'
@@ -107,6 +112,14 @@ const cniTemplate = `{
     "ipam": {"type": "host-local", "dataDir": "@DIR@/ipam", "ranges": [[{"subnet": "10.88.0.0/16"}]]}
   }]
 }
+`
+
+// vmTemplate is the configuration of the vm shim. The guest image is that of
+// `make guest GUEST=.tools/guest`.
+const vmTemplate = `accel = ["kvm", "tcg"]
+image = "@GUEST@"
+run_dir = "@DIR@/vm"
+memory_mib = 256
 `
 
 // writeConfig lays out the node's directory.
@@ -137,10 +150,12 @@ func (n *Node) writeConfig() error {
 		"@PAUSE@", image.Pause,
 		"@BIN@", filepath.Join(n.checkout, "bin"),
 		"@TOOLS@", filepath.Join(n.checkout, ".tools", "bin"),
+		"@GUEST@", filepath.Join(n.checkout, ".tools", "guest"),
 	)
 	files := map[string]string{
 		"config.toml":        configTemplate,
 		"cni/berth.conflist": cniTemplate,
+		"vm.toml":            vmTemplate,
 		"crictl.yaml":        "runtime-endpoint: unix://@DIR@/c.sock\nimage-endpoint: unix://@DIR@/c.sock\ntimeout: 60\n",
 	}
 	for name, content := range files {

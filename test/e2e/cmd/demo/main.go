@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command demo starts a private containerd, runs a container and a CRI pod under
-// Berth's pod shim and a container with a GPU under its gpu shim, prints each command with its output and time, and removes
+// Berth's pod shim, a container in a virtual machine under its vm shim and one with a
+// GPU under its gpu shim, prints each command with its output and time, and removes
 // everything again, also when it fails or is interrupted.
 package main
 
@@ -41,9 +42,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) (retErr error) {
 		return err
 	}
 	defer func() { retErr = d.stop(ctx, retErr) }()
-	parts := []func(context.Context) error{d.container, d.longRunning, d.pod, d.gpu}
+	parts := []func(context.Context) error{d.container, d.longRunning, d.pod, d.vm, d.gpu}
 	if *onlyGPU {
-		parts = parts[3:]
+		parts = parts[4:]
 	}
 	for _, part := range parts {
 		if err := part(ctx); err != nil {

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+
+	"berth/sandbox/vm/image/build"
+)
+
+const guestUsage = `usage: berth guest build --agent FILE --runtime FILE [--root DIR] [--release RELEASE] [--dir DIR]
+
+Makes what guests of the vm shim boot from: a kernel, and an initramfs with the
+agent, the OCI runtime and the kernel's modules.
+
+`
+
+func runGuest(args []string, stdout, stderr io.Writer) error {
+	if word(args, 0) != "build" {
+		_, _ = io.WriteString(stderr, guestUsage)
+		return errUsage
+	}
+	var src build.Source
+	flags := flag.NewFlagSet("berth guest build", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		_, _ = io.WriteString(stderr, guestUsage)
+		flags.PrintDefaults()
+	}
+	flags.StringVar(&src.Root, "root", "/", "where the kernel package's boot and lib/modules are")
+	flags.StringVar(&src.Release, "release", "", "which kernel, if there are several there")
+	flags.StringVar(&src.Agent, "agent", "", "the program berth-agent")
+	flags.StringVar(&src.Runtime, "runtime", "", "the OCI runtime, a static runc")
+	dir := flags.String("dir", "/var/lib/berth/guest", "where the image goes")
+	if err := flags.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
+		return err
+	} else if err != nil {
+		return errUsage // it was said
+	}
+	if src.Agent == "" || src.Runtime == "" || flags.NArg() > 0 {
+		flags.Usage()
+		return errUsage
+	}
+	img, err := build.Build(*dir, src)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "Linux %s with %d modules\n%s\n%s\n", img.Release, len(img.Modules), img.Kernel, img.Initramfs)
+	return err
+}

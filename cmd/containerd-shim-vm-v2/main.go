@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command containerd-shim-vm-v2 is a containerd shim that runs each pod in a
+// virtual machine of its own.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+
+	"github.com/opencontainers/runtime-spec/specs-go/features"
+
+	"berth/configs"
+	"berth/hooks"
+	"berth/sandbox/vm/jail"
+	"berth/shim"
+)
+
+// Set by the linker.
+var version, revision = "devel", "unknown"
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == launchArg {
+		os.Exit(launch(os.Args[2]))
+	}
+	pods := &pods{load: func() (configs.VM, error) { return configs.LoadVM(configs.VMPath(os.Getenv)) }}
+	parts := shim.Parts{
+		Runtime: pods.runtime,
+		Hooks:   func(shim.HooksConfig) hooks.Chain { return hooks.Chain{hooks.Sanity{}} },
+	}
+	os.Exit(shim.Main(shim.Env{
+		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Name: "containerd-shim-vm-v2", RuntimeType: "io.containerd.vm.v2",
+		Version: version, Revision: revision,
+		Serve: parts.Serve, Delete: parts.Delete, Features: guestFeatures, OwnMounts: true,
+	}))
+}
+
+// launchArg makes the program the launcher of a machine's programs: it puts
+// itself in a jail and runs what is to be in there.
+const launchArg = "enter-jail"
+
+func launch(fd string) int {
+	n, err := strconv.Atoi(fd)
+	if err == nil {
+		err = jail.Enter(n) // returns only if it cannot
+	}
+	fmt.Fprintln(os.Stderr, "enter the jail:", err)
+	return 1
+}
+
+// guestFeatures is what the runtime in a guest can do for a container. Mounts
+// with mapped ids are not among it, because a guest's share has none.
+func guestFeatures(context.Context, configs.Runtime) ([]byte, error) {
+	yes := true
+	return json.Marshal(features.Features{
+		OCIVersionMin: "1.0.0", OCIVersionMax: "1.2.0",
+		MountOptions: []string{"bind", "rbind", "ro", "rw", "nodev", "nosuid", "noexec", "private", "rprivate", "slave", "rslave", "relatime", "noatime", "strictatime"},
+		Linux: &features.Linux{
+			Namespaces: []string{"cgroup", "ipc", "mount", "pid", "uts"},
+			Cgroup:     &features.Cgroup{V2: &yes},
+			Seccomp:    &features.Seccomp{Enabled: &yes},
+		},
+	})
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"berth/sandbox/agentapi"
+	"berth/sandbox/vm"
+)
+
+// The host offers the share under the name by which the agent asks for it.
+func TestShareTag(t *testing.T) {
+	if vm.ShareTag != agentapi.ShareTag {
+		t.Errorf("the machine has the share %q, the agent mounts %q", vm.ShareTag, agentapi.ShareTag)
+	}
+}
+
+func TestPodOf(t *testing.T) {
+	for name, c := range map[string]struct {
+		config string
+		want   string // "" to be refused
+	}{
+		"alone":         {`{"ociVersion":"1.0.2"}`, "bundle"},
+		"of a pod":      {`{"annotations":{"io.kubernetes.cri.sandbox-id":"p1"}}`, "p1"},
+		"of a path":     {`{"annotations":{"io.kubernetes.cri.sandbox-id":"../../etc"}}`, ""},
+		"not a spec":    {`[]`, ""},
+		"gone already":  {"", "bundle"},
+		"cut off":       {`{"annotations":{`, ""},
+		"of many words": {`{"annotations":{"io.kubernetes.cri.sandbox-id":7}}`, ""},
+	} {
+		bundle := filepath.Join(t.TempDir(), "bundle")
+		if err := os.Mkdir(bundle, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if c.config != "" {
+			if err := os.WriteFile(filepath.Join(bundle, "config.json"), []byte(c.config), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := podOf(bundle); (err != nil) != (c.want == "") || err == nil && got != c.want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}

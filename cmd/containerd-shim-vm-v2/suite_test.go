@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"berth/configs"
+	"berth/process"
+	"berth/sandbox"
+	"berth/sandbox/runtimetest"
+	"berth/sandbox/vm/image/build"
+	"berth/shim"
+	"berth/test/leak"
+)
+
+// conf is that of the machines that the tests boot; missing says why there are
+// none.
+var (
+	conf    configs.VM
+	missing string
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == launchArg {
+		os.Exit(launch(os.Args[2]))
+	}
+	dir, err := os.MkdirTemp("", "berth-vm-*")
+	if err == nil {
+		err = buildGuest(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := leak.Main(m)
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// buildGuest makes an image with this checkout's agent.
+func buildGuest(dir string) error {
+	const runc = "../../.tools/bin/runc"
+	conf = configs.DefaultVM()
+	conf.Accel, conf.MemoryMiB = []string{"kvm", "tcg"}, 256
+	conf.Image, conf.RunDir = filepath.Join(dir, "guest"), filepath.Join(dir, "run")
+	for _, path := range []string{conf.QEMU, conf.Virtiofsd, runc} {
+		if _, err := os.Stat(path); err != nil {
+			missing = fmt.Sprintf("no %s: make setup", filepath.Base(path))
+			return nil
+		}
+	}
+	kernels, err := filepath.Glob("../../.tools/kernel/linux-image-*")
+	if err != nil || len(kernels) == 0 {
+		missing = "no guest kernel: make guest"
+		return err
+	}
+	agent := filepath.Join(dir, "berth-agent")
+	cmd := exec.Command("go", "build", "-o", agent, "../berth-agent")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the agent: %w: %s", err, out)
+	}
+	_, err = build.Build(conf.Image, build.Source{Root: kernels[len(kernels)-1], Agent: agent, Runtime: runc})
+	return err
+}
+
+// What runs in a virtual machine passes the test of all runtimes.
+func TestMachine(t *testing.T) {
+	if missing != "" {
+		t.Skip(missing)
+	}
+	runtimetest.Run(t, func(t *testing.T) runtimetest.Host {
+		sup := process.NewSupervisor()
+		t.Cleanup(sup.Close)
+		if err := sup.ReapOrphans(); err != nil {
+			t.Fatal(err)
+		}
+		p := &pods{load: func() (configs.VM, error) { return conf, nil }}
+		t.Cleanup(func() { nothingLeft(t) })
+		return runtimetest.Host{
+			Supervisor: sup, Program: "/bin/busybox",
+			Runtime: func(o configs.Runtime, _ string) (sandbox.Runtime, error) {
+				// One pod for all, whatever their bundles are called.
+				return p.runtime(shim.RuntimeConfig{Supervisor: sup, Options: o, Namespace: "test", Bundle: "/nonexistent/pod"})
+			},
+		}
+	})
+}
+
+// nothingLeft checks that the share and the note of a machine have gone.
+func nothingLeft(t *testing.T) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(conf.RunDir, "test"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	for _, e := range entries {
+		t.Errorf("%s is left", e.Name())
+	}
+}

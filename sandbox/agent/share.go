@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"berth/sandbox/agentapi"
+)
+
+// MountShare mounts what the host shares, in a guest that has such a device.
+func MountShare() error {
+	if err := os.MkdirAll(agentapi.ShareDir, 0o711); err != nil {
+		return fmt.Errorf("make the mount point of the share: %w", err)
+	}
+	err := unix.Mount(agentapi.ShareTag, agentapi.ShareDir, "virtiofs", 0, "")
+	if errors.Is(err, unix.EINVAL) { // no device of that tag (virtio_fs_get_tree, fs/fuse/virtio_fs.c)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("mount the share: %w", err)
+	}
+	return nil
+}
+
+// makeShm makes what the containers of the pod have at /dev/shm in common, with
+// the first that has it.
+func (s *server) makeShm(size uint64) error {
+	if size == 0 {
+		return nil
+	}
+	s.shm.Lock()
+	defer s.shm.Unlock()
+	if s.shmMade {
+		return nil
+	}
+	if err := os.MkdirAll(agentapi.ShmDir, 0o711); err != nil {
+		return fmt.Errorf("make /dev/shm: %w", err)
+	}
+	options := fmt.Sprintf("mode=1777,size=%d", size)
+	if err := unix.Mount("shm", agentapi.ShmDir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
+		return fmt.Errorf("make /dev/shm: %w", err)
+	}
+	s.shmMade = true
+	return nil
+}
+
+// unmountShare lets go of what was mounted by itself below the container's
+// directory in the share: each mount of the host's there is one of the guest's
+// once it was walked through (fuse, auto-submounts).
+func (s *server) unmountShare(id string) error {
+	if s.cfg.Share == "" {
+		return nil
+	}
+	below, err := mountsBelow(filepath.Join(s.cfg.Share, id))
+	if err != nil {
+		return fmt.Errorf("let go of the share: %w", err)
+	}
+	var errs []error
+	for _, point := range slices.Backward(below) {
+		err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // gone already
+			errs = append(errs, fmt.Errorf("unmount %s: %w", point, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// mountsBelow lists the mount points in or at dir, outer ones first.
+func mountsBelow(dir string) ([]string, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	var points []string
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		fields := strings.SplitN(lines.Text(), " ", 6) // proc_pid_mountinfo(5): the fifth is the mount point
+		if len(fields) < 6 {
+			continue
+		}
+		point := octal.Replace(fields[4])
+		if point == dir || strings.HasPrefix(point, dir+"/") {
+			points = append(points, point)
+		}
+	}
+	return points, lines.Err()
+}
+
+// octal are the escapes of mountinfo.
+var octal = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)

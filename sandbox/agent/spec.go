@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"berth/sandbox/agentapi"
+)
+
+// nsLinks are the files in /proc/PID/ns of the namespaces that one container
+// may share with another, by their OCI names (namespaces(7)).
+var nsLinks = map[string]string{"ipc": "ipc", "uts": "uts", "pid": "pid"}
+
+// finishSpec puts into the spec what only the guest knows: the namespaces of
+// other containers. It sets the sysctls that no runtime would, because they
+// are of the network namespace that the containers of a pod have in common.
+func (s *server) finishSpec(r *agentapi.CreateRequest) ([]byte, error) {
+	for name, value := range r.Sysctls {
+		if err := setSysctl(name, value); err != nil {
+			return nil, err
+		}
+	}
+	if len(r.Join) == 0 {
+		return r.Spec, nil
+	}
+	paths := make(map[string]string)
+	for kind, id := range r.Join {
+		link, ok := nsLinks[kind]
+		if !ok {
+			return nil, fmt.Errorf("the %.32q namespace of container %q cannot be shared: %w", kind, id, errdefs.ErrInvalidArgument)
+		}
+		c, err := s.container(id)
+		if err != nil {
+			return nil, fmt.Errorf("share the %s namespace: %w", kind, err)
+		}
+		paths[kind] = fmt.Sprintf("/proc/%d/ns/%s", c.init.os.Pid(), link)
+	}
+	return joinNamespaces(r.Spec, paths)
+}
+
+// joinNamespaces sets the paths of namespaces. All else keeps its bytes.
+func joinNamespaces(spec []byte, paths map[string]string) ([]byte, error) {
+	var top, linux map[string]json.RawMessage
+	var namespaces []namespace
+	if err := json.Unmarshal(spec, &top); err != nil {
+		return nil, notASpec(err)
+	}
+	if err := json.Unmarshal(top["linux"], &linux); err != nil {
+		return nil, notASpec(err)
+	}
+	if err := json.Unmarshal(linux["namespaces"], &namespaces); err != nil {
+		return nil, notASpec(err)
+	}
+	for i, ns := range namespaces {
+		if path, ok := paths[ns.Type]; ok {
+			namespaces[i].Path = path
+		}
+	}
+	var err error
+	if linux["namespaces"], err = json.Marshal(namespaces); err != nil {
+		return nil, err
+	}
+	if top["linux"], err = json.Marshal(linux); err != nil {
+		return nil, err
+	}
+	return json.Marshal(top)
+}
+
+// namespace is an entry of linux.namespaces.
+type namespace struct {
+	Type string `json:"type"`
+	Path string `json:"path,omitempty"`
+}
+
+func notASpec(err error) error {
+	return fmt.Errorf("the spec is no OCI spec: %w: %w", err, errdefs.ErrInvalidArgument)
+}
+
+// setSysctl sets one of the network namespace's.
+func setSysctl(name, value string) error {
+	path := strings.ReplaceAll(name, ".", "/")
+	if !strings.HasPrefix(path, "net/") || path != filepath.Clean(path) {
+		return fmt.Errorf("sysctl %.64q is not one of a network namespace: %w", name, errdefs.ErrInvalidArgument)
+	}
+	if err := os.WriteFile(filepath.Join("/proc/sys", path), []byte(value), 0); err != nil {
+		return fmt.Errorf("set sysctl %s: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agentapi
+
+// The streams of a session. All are opened by the host.
+const (
+	// ControlStream carries ttrpc: the host calls, the agent serves.
+	ControlStream = 1
+	// EventStream carries events to the host.
+	EventStream = 2
+	// LogStream carries the agent's log to the host.
+	LogStream = 3
+	// FirstStdioStream and what follows carry one stream of a process each.
+	FirstStdioStream = 16
+)
+
+// The windows of the streams: how many bytes may be on the way unread.
+const (
+	ControlWindow = 1 << 20
+	EventWindow   = 64 << 10
+	StdioWindow   = 256 << 10
+)
+
+const (
+	// ShareTag is the name of the virtiofs share of a guest.
+	ShareTag = "berth"
+	// ShareDir is where the agent has it.
+	ShareDir = "/run/berth/share"
+	// ShmDir is the /dev/shm that the containers of a pod share.
+	ShmDir = "/run/berth/shm"
+)

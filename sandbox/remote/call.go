@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/containerd/log"
+	"github.com/containerd/ttrpc"
+)
+
+// The times that an answer may take. Whoever asks may be in more of a hurry.
+const (
+	// signalTimeout and readTimeout are for what costs the guest a few system
+	// calls; an emulated one that is busy still answers within a second.
+	signalTimeout = 10 * time.Second
+	readTimeout   = 5 * time.Second
+	// runtimeTimeout is for calls of the guest's runtime.
+	runtimeTimeout = 2 * time.Minute
+)
+
+// maxErrorText bounds what is repeated of an error of the guest's, in bytes.
+const maxErrorText = 2 << 10
+
+// call asks the agent for something. A guest that does not answer in time is
+// found out about.
+func call[Req, Res any](ctx context.Context, r *guest, limit time.Duration, what string,
+	f func(context.Context, *Req) (*Res, error), req *Req,
+) (*Res, error) {
+	if r.isDead() {
+		return nil, r.ended()
+	}
+	own, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	res, err := f(own, req)
+	if err == nil {
+		return res, nil
+	}
+	if ctx.Err() == nil && own.Err() != nil {
+		r.doubt()
+	}
+	closed := errors.Is(err, ttrpc.ErrClosed)
+	select {
+	case <-r.session.Done():
+		closed = true
+	default:
+	}
+	if closed { // so is the guest, or is about to be
+		select {
+		case <-r.dead:
+		case <-own.Done():
+		}
+	}
+	if r.isDead() {
+		return nil, r.ended()
+	}
+	return nil, guestError(what, err)
+}
+
+// guestError is an error that came from the guest: its class, and as much of
+// its text as a line of a log may have.
+func guestError(what string, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s in the guest: %w", what, err)
+	}
+	native := errgrpc.ToNative(err)
+	var class error = errdefs.ErrUnknown
+	for _, c := range []error{
+		errdefs.ErrNotFound, errdefs.ErrAlreadyExists, errdefs.ErrInvalidArgument,
+		errdefs.ErrFailedPrecondition, errdefs.ErrNotImplemented, errdefs.ErrUnavailable,
+	} {
+		if errors.Is(native, c) {
+			class = c
+		}
+	}
+	if errors.Is(native, context.DeadlineExceeded) {
+		class = context.DeadlineExceeded
+	}
+	return fmt.Errorf("%s in the guest: %s: %w", what, plain(native.Error()), class)
+}
+
+// plain is a text of the guest's on one line, without what a terminal obeys.
+func plain(text string) string {
+	text = strings.ToValidUTF8(text[:min(len(text), maxErrorText)], "")
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
+}
+
+// doubt finds out whether the guest is deaf, and ends it if so: nobody can ask
+// for anything in it any more, not even for its end.
+func (r *guest) doubt() {
+	if !r.suspect.TryLock() {
+		return // somebody does
+	}
+	r.work.Go(func() {
+		defer r.suspect.Unlock()
+		for range pings {
+			ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
+			err := r.session.Ping(ctx)
+			cancel()
+			if err == nil || r.isDead() {
+				return
+			}
+			log.L.WithError(err).Warn("the agent does not answer")
+		}
+		r.fail(fmt.Errorf("the agent has not answered for %v", pings*pingTimeout))
+	})
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
+	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
+
+	"berth/process"
+	"berth/sandbox/agentapi"
+	"berth/sandbox/mux"
+)
+
+// Machine runs a guest, and in it an agent.
+type Machine interface {
+	// Conn is the byte stream to the agent. It is closed with the session.
+	Conn() io.ReadWriteCloser
+	// Pid stands on this kernel for every process in the guest.
+	Pid() int
+	// Done is closed once the machine has ended; Err then says why.
+	Done() <-chan struct{}
+	Err() error
+	// Kill ends the machine for a reason, which Err then tells. It does not
+	// wait.
+	Kill(why error)
+	// Close waits until nothing of a machine that was killed is left.
+	Close(ctx context.Context) error
+}
+
+const (
+	// endGrace bounds the wait for a machine that was killed. What is left of
+	// one after that hangs in the kernel.
+	endGrace = 5 * time.Second
+	// pingTimeout and pings say when a guest that let a call run out of time
+	// is a deaf one.
+	pingTimeout = 5 * time.Second
+	pings       = 3
+)
+
+// guest is what the agent in one machine has made, as the host knows it.
+type guest struct {
+	machine Machine
+	session *mux.Session
+	rpc     *ttrpc.Client
+	agent   agentapi.AgentService
+	events  *mux.Stream
+	work    sync.WaitGroup
+
+	broken  chan error // of the control stream: what the agent did wrong
+	failing sync.Once
+	dead    chan struct{} // closed once the guest has ended, after why was set
+	why     error
+	suspect sync.Mutex // one at a time finds out whether the guest is deaf
+
+	mu         sync.Mutex
+	lastProc   uint64
+	lastStream uint32
+	procs      map[uint64]*guestProc
+	cgroups    map[string]*guestCgroup
+}
+
+type guestProc struct {
+	container string
+	end       func(process.Exit)
+}
+
+// connect begins a session with the agent of a guest. On an error the guest is
+// killed.
+func connect(ctx context.Context, m Machine) (_ *guest, retErr error) {
+	r := &guest{
+		machine: m, session: mux.Host(m.Conn(), mux.Config{}), dead: make(chan struct{}),
+		broken:     make(chan error, 1),
+		lastStream: agentapi.FirstStdioStream - 1,
+		procs:      make(map[uint64]*guestProc), cgroups: make(map[string]*guestCgroup),
+	}
+	defer func() {
+		if retErr != nil {
+			retErr = fmt.Errorf("connect to the agent: %w", retErr)
+			r.fail(retErr)
+			r.close()
+			if err := m.Err(); err != nil {
+				retErr = errors.Join(retErr, err)
+			}
+		}
+	}()
+	if err := r.session.Handshake(ctx); err != nil {
+		return nil, err
+	}
+	control, err := r.session.Open(ctx, agentapi.ControlStream, agentapi.ControlWindow)
+	if err != nil {
+		return nil, err
+	}
+	if r.events, err = r.session.Open(ctx, agentapi.EventStream, agentapi.EventWindow); err != nil {
+		return nil, err
+	}
+	r.rpc = ttrpc.NewClient(&guard{Conn: control, broken: r.broken}, ttrpc.WithOnClose(func() {
+		select {
+		case r.broken <- errors.New("the control stream has ended"):
+		default: // it is known already why
+		}
+	}))
+	r.agent = agentapi.NewAgentClient(r.rpc)
+	r.work.Go(func() { r.fail(r.hear()) })
+	r.work.Go(r.watch)
+	return r, nil
+}
+
+// watch waits for the first sign of the guest's end.
+func (r *guest) watch() {
+	select {
+	case <-r.machine.Done():
+		r.fail(r.machine.Err())
+	case err := <-r.broken:
+		r.fail(err)
+	case <-r.session.Done():
+		r.fail(fmt.Errorf("the connection to the agent has ended: %w", r.session.Err()))
+	case <-r.dead:
+	}
+}
+
+// fail ends the guest. Whatever was in it has then exited, killed: that is told
+// once the machine is gone, or does not go.
+func (r *guest) fail(why error) {
+	r.failing.Do(func() {
+		r.machine.Kill(why)
+		timer := time.NewTimer(endGrace)
+		defer timer.Stop()
+		select {
+		case <-r.machine.Done():
+			if err := r.machine.Err(); err != nil {
+				why = err
+			}
+		case <-timer.C:
+			log.L.WithField("pid", r.machine.Pid()).Warn("the machine does not end after SIGKILL")
+		}
+		r.why = why
+		close(r.dead)
+		_ = r.session.Close()
+		r.endAll()
+	})
+}
+
+func (r *guest) endAll() {
+	r.mu.Lock()
+	procs := r.procs
+	r.procs = make(map[uint64]*guestProc)
+	r.mu.Unlock()
+	now := time.Now()
+	for _, p := range procs {
+		p.end(process.Exit{Status: 128 + int(unix.SIGKILL), At: now, Known: true})
+	}
+}
+
+// close waits for what belongs to a guest that has ended.
+func (r *guest) close() {
+	if r.rpc != nil {
+		_ = r.rpc.Close()
+	}
+	r.work.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), endGrace)
+	defer cancel()
+	if err := r.machine.Close(ctx); err != nil {
+		log.L.WithError(err).Warn("something of the machine is left")
+	}
+}
+
+// ended is the error of what is asked of a guest that has ended.
+func (r *guest) ended() error {
+	return fmt.Errorf("the VM of this pod has ended: %w: %w", r.why, errdefs.ErrUnavailable)
+}
+
+// isDead tells whether the guest has ended.
+func (r *guest) isDead() bool {
+	select {
+	case <-r.dead:
+		return true
+	default:
+		return false
+	}
+}
+
+// newProcess numbers a process that is about to be made, so that its exit can
+// be heard of at any time from now on.
+func (r *guest) newProcess(container string) (number uint64, p *process.Process, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.isDead() {
+		return 0, nil, r.ended()
+	}
+	r.lastProc++
+	number = r.lastProc
+	p, end := process.Elsewhere(r.machine.Pid(), func(sig unix.Signal) error {
+		_, err := call(context.Background(), r, signalTimeout, "send a signal", r.agent.Signal,
+			&agentapi.SignalRequest{Process: number, Container: container, Signal: uint32(sig)})
+		return err
+	})
+	r.procs[number] = &guestProc{container: container, end: end}
+	return number, p, nil
+}
+
+// forgetProcess is for a process that was not made after all.
+func (r *guest) forgetProcess(number uint64) {
+	r.mu.Lock()
+	delete(r.procs, number)
+	r.mu.Unlock()
+}
+
+// openStream opens one more stream for stdio.
+func (r *guest) openStream(ctx context.Context) (*mux.Stream, error) {
+	r.mu.Lock()
+	r.lastStream++
+	id := r.lastStream
+	r.mu.Unlock()
+	return r.session.Open(ctx, id, agentapi.StdioWindow)
+}

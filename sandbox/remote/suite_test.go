@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"berth/configs"
+	"berth/process"
+	"berth/sandbox"
+	"berth/sandbox/runtimetest"
+)
+
+// guestHost is what a pod runs on whose agent is an ordinary process that
+// drives a real runc.
+type guestHost struct {
+	runtimetest.Host
+	rt    *Runtime
+	runc  string
+	dir   string // the agent's
+	share string
+}
+
+func newGuestHost(t *testing.T) *guestHost {
+	t.Helper()
+	runc := os.Getenv("BERTH_RUNC")
+	if runc == "" {
+		t.Skip("BERTH_RUNC does not name a runc")
+	}
+	dir, err := os.MkdirTemp("", "vm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sup := process.NewSupervisor()
+	t.Cleanup(sup.Close)
+	t.Cleanup(func() {
+		if _, err := os.Stat(filepath.Join(dir, "share")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the share is left: %v", err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+		for _, parent := range []string{"/sys/fs/cgroup/*/berth", "/sys/fs/cgroup/berth"} { // v1, v2
+			dirs, _ := filepath.Glob(parent)
+			for _, dir := range dirs {
+				if err := os.Remove(dir); err != nil {
+					t.Errorf("cgroups are left: %v", err)
+				}
+			}
+		}
+	})
+	share := filepath.Join(dir, "share")
+	served := filepath.Join(share, "served")
+	rt := New(Config{
+		Host: sandbox.ThisKernel(sup), Share: share, GuestShare: served,
+		Boot: func(_ context.Context, r BootRequest) (Machine, error) {
+			guest := filepath.Join(dir, "guest")
+			if err := os.MkdirAll(guest, 0o700); err != nil {
+				return nil, err
+			}
+			return startAgent(t, sup, runc, guest, r.Share), nil
+		},
+	})
+	return &guestHost{
+		Host: runtimetest.Host{
+			Supervisor: sup, Program: "/bin/busybox",
+			Runtime: func(configs.Runtime, string) (sandbox.Runtime, error) { return rt, nil },
+		},
+		rt: rt, runc: runc, dir: filepath.Join(dir, "guest"), share: share,
+	}
+}
+
+// What is behind an agent passes the test of all runtimes.
+func TestGuest(t *testing.T) {
+	runtimetest.Run(t, func(t *testing.T) runtimetest.Host { return newGuestHost(t).Host })
+}

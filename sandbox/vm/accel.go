@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+
+	"berth/sandbox/vm/kvm"
+)
+
+// choose takes the first that works here.
+func choose(ctx context.Context, may []Accel) (Accel, error) {
+	var refused []error
+	for _, a := range may {
+		switch a {
+		case TCG:
+			return TCG, nil
+		case KVM:
+			err := kvm.Try(ctx, kvm.Device)
+			if err == nil {
+				return KVM, nil
+			}
+			refused = append(refused, err)
+		default:
+			refused = append(refused, fmt.Errorf("accelerator %q is not known; known are kvm, tcg", a))
+		}
+	}
+	if len(refused) == 0 {
+		refused = append(refused, errors.New("the configuration names no accelerator"))
+	}
+	return "", fmt.Errorf("virtual machines cannot run on this host: %w; "+
+		"for tests, emulation can be allowed: accel = [\"kvm\", \"tcg\"]: %w", errors.Join(refused...), errdefs.ErrUnavailable)
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+// descriptors are what a program inherits, from 0 on.
+type descriptors []*os.File
+
+// add returns the number that a file will have.
+func (d *descriptors) add(f *os.File) int {
+	*d = append(*d, f)
+	return len(*d) - 1
+}
+
+// ends are the machine's ends of its connections.
+type ends struct {
+	agent, monitor, console *os.File
+	share                   *os.File // nil without a share
+}
+
+// arguments is QEMU's command line. Whatever has a descriptor gets it here.
+//
+// The machine is QEMU's microvm, whose devices are virtio-mmio. acpi=on: the
+// guest finds them in the ACPI tables, because distributions' kernels do not
+// read them from the command line. The transports must not be legacy, or
+// vhost-user devices do not work. There is no firmware but QEMU's own, no PCI,
+// no USB, no display, and no default device.
+func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, error) {
+	cmdline := "console=ttyS0 quiet panic=-1 reboot=t"
+	machine := "microvm,acpi=on,rtc=on,isa-serial=on,pcie=off,usb=off,auto-kernel-cmdline=off," +
+		"memory-backend=memory,dump-guest-core=off,mem-merge=off"
+	cpu := "host"
+	if accel == TCG {
+		// Without these timers an emulated guest stops early in its boot; with
+		// KVM it has kvmclock.
+		machine += ",pit=on,pic=on"
+		cpu = "max"
+		khz, err := tscKHz()
+		if err != nil {
+			return nil, err
+		}
+		cmdline += fmt.Sprintf(" tsc_early_khz=%d", khz)
+	} else {
+		machine += ",pit=off,pic=off"
+	}
+	args := []string{
+		"-name", "guest=" + c.ID + ",debug-threads=on",
+		"-machine", machine, "-accel", string(accel), "-cpu", cpu,
+		"-m", fmt.Sprintf("%dM", c.MemoryMiB), "-smp", fmt.Sprintf("cpus=%d", c.CPUs),
+		// Shared, because virtiofsd works in it.
+		"-object", fmt.Sprintf("memory-backend-memfd,id=memory,size=%dM,share=on", c.MemoryMiB),
+		"-global", "virtio-mmio.force-legacy=false",
+		"-nodefaults", "-no-user-config", "-display", "none",
+		// A panic, a triple fault and a reboot all end QEMU.
+		"-no-reboot",
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+		"-kernel", c.Image.Kernel, "-initrd", c.Image.Initramfs, "-append", cmdline,
+		"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", fds.add(e.monitor)), "-mon", "chardev=monitor,mode=control",
+		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", fds.add(e.console)), "-serial", "chardev:console",
+		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", fds.add(e.agent)),
+		"-device", "virtio-serial-device,max_ports=2", "-device", "virtserialport,chardev=agent,name=agent",
+		"-device", "virtio-scsi-device,id=scsi",
+		"-device", "virtio-balloon-device,id=balloon,deflate-on-oom=on,free-page-reporting=on",
+		"-device", "virtio-rng-device",
+	}
+	if e.share != nil {
+		args = append(args, "-chardev", fmt.Sprintf("socket,id=share,fd=%d", fds.add(e.share)),
+			"-device", "vhost-user-fs-device,chardev=share,tag="+ShareTag)
+	}
+	for i, n := range c.NICs {
+		args = append(args, "-netdev", fmt.Sprintf("tap,id=nic%d,fd=%d,vhost=off", i, fds.add(n.Tap)),
+			"-device", fmt.Sprintf("virtio-net-device,netdev=nic%d,mac=%s", i, strings.ToLower(n.MAC.String())))
+	}
+	return args, nil
+}

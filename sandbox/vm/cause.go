@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"berth/process"
+)
+
+const (
+	// shutdownTimeout is how long QEMU may take to end after the guest has; it
+	// takes some 20 ms.
+	shutdownTimeout = 500 * time.Millisecond
+	// shareGrace is how much later than virtiofsd QEMU may be seen to end and
+	// still be the cause: virtiofsd ends by itself when QEMU is gone, and its
+	// end may be noticed first.
+	shareGrace = 50 * time.Millisecond
+)
+
+// cause waits for the end of the machine and says what brought it about.
+func (m *Machine) cause() (Reason, string) {
+	var shareDone <-chan struct{}
+	if m.share != nil {
+		shareDone = m.share.Done()
+	}
+	select {
+	case why := <-m.kill:
+		return Killed, why
+	case said := <-m.shutdown:
+		waitFor(m.vmm, shutdownTimeout)
+		return guestEnded(said)
+	case <-m.vmm.Done():
+	case <-m.qmp.Done(): // QEMU closes it when it ends, and has no other reason to
+	case <-shareDone:
+		if !waitFor(m.vmm, shareGrace) {
+			return ShareEnded, describe(m.share.Exit())
+		}
+	}
+	return m.vmmEnded()
+}
+
+// vmmEnded is how QEMU ended, which may have told of the guest's end first.
+func (m *Machine) vmmEnded() (Reason, string) {
+	ended := waitFor(m.vmm, shutdownTimeout)
+	if ended {
+		<-m.qmp.Done() // all that it said has been read: nobody else has that end
+	}
+	select {
+	case said := <-m.shutdown:
+		return guestEnded(said)
+	default:
+	}
+	if !ended {
+		return VMMEnded, "it hung up"
+	}
+	return VMMEnded, describe(m.vmm.Exit())
+}
+
+// shutdownReason is the reason in the monitor's event SHUTDOWN.
+func shutdownReason(data json.RawMessage) string {
+	var d struct {
+		Reason string `json:"reason"`
+	}
+	if json.Unmarshal(data, &d) != nil || len(d.Reason) > 64 {
+		return "unknown"
+	}
+	return d.Reason
+}
+
+// guestEnded turns the monitor's reason (ShutdownCause, qapi/run-state.json)
+// into ours.
+func guestEnded(said string) (Reason, string) {
+	switch said {
+	case "guest-shutdown":
+		return PoweredOff, ""
+	case "guest-reset", "guest-panic":
+		return Reset, ""
+	}
+	return VMMEnded, printable([]byte(said), 64)
+}
+
+func describe(e process.Exit) string {
+	if e.Status > 128 {
+		return fmt.Sprintf("signal %d, %s", e.Status-128, unix.SignalName(unix.Signal(e.Status-128)))
+	}
+	return fmt.Sprintf("exit status %d", e.Status)
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"berth/process/cgroup"
+)
+
+// makeCgroup makes the cgroup of the machine's processes in each hierarchy.
+func (b *booting) makeCgroup() error {
+	if b.Cgroup == "" {
+		return nil
+	}
+	loc, err := cgroup.Claim(b.Cgroup)
+	if err != nil {
+		return fmt.Errorf("make the cgroup of machine %s: %w", b.ID, err)
+	}
+	// v1's cpuset takes nobody until it was told of CPUs and memory: who wants
+	// that sets it up for the pod.
+	delete(loc.Dirs, "cpuset")
+	for _, d := range loc.Dirs {
+		if err := os.MkdirAll(d.Path, 0o755); err != nil {
+			return fmt.Errorf("make the cgroup of machine %s: %w", b.ID, err)
+		}
+	}
+	// From here on undo removes it.
+	if b.machine.cgroup, err = cgroup.Load(loc); err != nil {
+		return fmt.Errorf("open the cgroup of machine %s: %w", b.ID, err)
+	}
+	devices, err := vmmDevices(b.machine.accel)
+	if err != nil {
+		return err
+	}
+	if err := filterDevices(loc, devices); err != nil {
+		return fmt.Errorf("confine machine %s: %w", b.ID, err)
+	}
+	return nil
+}
+
+// Cgroup says where the machine's processes are, for a program that has to end
+// them when this one is gone (cgroup.Load). It is false without a cgroup.
+func (m *Machine) Cgroup() (cgroup.Location, bool) {
+	if m.cgroup == nil {
+		return cgroup.Location{}, false
+	}
+	return m.cgroup.Location(), true
+}
+
+func (m *Machine) cgroupDirs() (dirs []string) {
+	if m.cgroup == nil {
+		return nil
+	}
+	for _, d := range m.cgroup.Location().Dirs {
+		dirs = append(dirs, d.Path)
+	}
+	return dirs
+}
+
+// removeCgroup kills what may be left in the cgroup and removes it.
+func (m *Machine) removeCgroup(ctx context.Context) error {
+	if m.cgroup == nil {
+		return nil
+	}
+	err := m.cgroup.Kill(ctx)
+	return errors.Join(err, m.cgroup.Remove(ctx), m.cgroup.Close())
+}
