@@ -117,6 +117,19 @@ func TestConfinement(t *testing.T) {
 			}
 		}
 	})
+	t.Run("devices", func(t *testing.T) {
+		loc, _ := g.Cgroup()
+		dir, ok := loc.Dirs["devices"]
+		if !ok {
+			dir = loc.Dirs[cgroup.Unified]
+		}
+		if out := inGroup(dir.Path, "exec 3</dev/urandom; echo good"); out != "good\n" {
+			t.Errorf("what is allowed is not: %s", out)
+		}
+		if out := inGroup(dir.Path, "exec 3</dev/zero; echo bad"); strings.Contains(out, "bad") {
+			t.Errorf("any device can be opened: %s", out)
+		}
+	})
 	t.Run("no program can be started", func(t *testing.T) {
 		// The one command of the monitor that has QEMU start a program.
 		if err := g.qmp.Execute(r.ctx, "migrate", map[string]any{"uri": "exec:/bin/true"}, nil); err == nil {
@@ -161,13 +174,7 @@ func TestDeviceFilter(t *testing.T) {
 			if err := c.filter(dir.Path); err != nil {
 				t.Fatal(err)
 			}
-			try := func(script string) string {
-				out, err := exec.Command("/bin/sh", "-c", `echo $$ >"$0/cgroup.procs"; `+script, dir.Path).CombinedOutput()
-				if err != nil {
-					return fmt.Sprintf("%s (%v)", out, err)
-				}
-				return string(out)
-			}
+			try := func(script string) string { return inGroup(dir.Path, script) }
 			if out := try("exec 3<>/dev/null 4</dev/urandom; echo good"); out != "good\n" {
 				t.Errorf("what is allowed is not: %s", out)
 			}
@@ -182,6 +189,15 @@ func TestDeviceFilter(t *testing.T) {
 			}
 		})
 	}
+}
+
+// inGroup runs a script in a cgroup.
+func inGroup(dir, script string) string {
+	out, err := exec.Command("/bin/sh", "-c", `echo $$ >"$0/cgroup.procs"; `+script, dir).CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%s (%v)", out, err)
+	}
+	return string(out)
 }
 
 // A machine can be ended from another process, by its cgroup alone.

@@ -79,9 +79,16 @@ func TestKillOfAPausedMachine(t *testing.T) {
 
 func TestVerbsOfADeadMachine(t *testing.T) {
 	r := newRig(t)
-	g := r.up(r.config())
+	c := r.config()
+	c.Cgroup = testGroup(t)
+	g := r.up(c)
 	g.Kill("enough")
 	r.ended(g.Machine)
+	for range 2 {
+		if err := g.Close(r.ctx); err != nil {
+			t.Error(err)
+		}
+	}
 	if err := g.Pause(r.ctx); err == nil {
 		t.Error("a dead machine was paused")
 	}

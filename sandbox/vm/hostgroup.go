@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/containerd/errdefs"
+
 	"berth/process/cgroup"
 )
 
@@ -67,5 +69,8 @@ func (m *Machine) removeCgroup(ctx context.Context) error {
 		return nil
 	}
 	err := m.cgroup.Kill(ctx)
+	if errdefs.IsNotFound(err) { // an earlier Close has let go of it
+		return nil
+	}
 	return errors.Join(err, m.cgroup.Remove(ctx), m.cgroup.Close())
 }

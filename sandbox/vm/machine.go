@@ -82,7 +82,7 @@ func (m *Machine) Kill(why string) {
 }
 
 // Close kills the machine if it lives, waits until nothing of it runs, and lets
-// go of all that it had, its cgroup included.
+// go of all that it had, its cgroup included. It may be called again.
 func (m *Machine) Close(ctx context.Context) error {
 	m.Kill("it is no longer needed")
 	select {

@@ -76,7 +76,10 @@ func TestOwnerIsKilled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer unix.Close(fd)
+		defer func() { // nothing is left if the test fails either
+			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+			_ = unix.Close(fd)
+		}()
 		held = append(held, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 	}
 	begin := time.Now()
