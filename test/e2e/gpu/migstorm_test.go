@@ -93,7 +93,7 @@ func foreign(t *testing.T, m *machine, state string) fakenvml.State {
 		t.Fatal(err)
 	}
 	s.GPUs[last].Instances = []fakenvml.Instance{{ID: in.GI, Profile: 9, Start: 0, Compute: []fakenvml.Compute{{Profile: 2, UUID: migUUID(in)}}}}
-	s.Rules = fakenvml.Latencies(2)
+	s.Latency = fakenvml.Hardware / 50
 	if err := s.Write(state); err != nil {
 		t.Fatal(err)
 	}
