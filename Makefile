@@ -49,6 +49,7 @@ test-long: test fuzz ## Run test, then the fuzzers, then all tests several times
 	go test -race -count=5 ./...
 	go test ./cmd/berth-gpu -run 'TestKilled|TestRandom' -timeout 30m -args -long
 	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS) -long
+	$(GOTEST_E2E) -timeout 20m ./gpu -run TestSliceStorm -args -long
 	$(GOTEST_E2E) -count=3 -timeout 40m ./integration # with containerd-shim-runc-v2 as a control
 
 lint: setup ## Check formatting, go vet, staticcheck and the shell scripts

@@ -21,7 +21,7 @@ import (
 )
 
 // long has the tests that repeat do so more often; make test-long gives it.
-var long = flag.Bool("long", false, "1,000 random rounds, and each crash with each continuation")
+var long = flag.Bool("long", false, "10,000 random rounds, and each crash with each continuation")
 
 // shared is a machine whose GPU has an administrator's instances: one in use, one still empty.
 func shared() fakenvml.State {

@@ -215,7 +215,7 @@ func BenchmarkNext(b *testing.B) {
 		}
 		b.Run(name, func(b *testing.B) {
 			s := sliced(fakenvml.H200, 1)
-			s.Rules = fakenvml.Latencies(100)
+			s.Latency = fakenvml.Hardware
 			r := newRig(b, s)
 			r.acquire(r.request(r.me("0"), wire.MIGAsk{Profile: "7g.141gb", Count: 1}))
 			var release, acquire time.Duration

@@ -23,7 +23,7 @@ import (
 // refused are those for whom there is none.
 func TestAcquireAtOnce(t *testing.T) {
 	s := sliced(fakenvml.H200, 2)
-	s.Rules = fakenvml.Latencies(10)
+	s.Latency = fakenvml.Hardware / 10
 	r := newRig(t, s)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -178,6 +178,21 @@ func TestIdentityMistaken(t *testing.T) {
 	}
 	if deeds, _ := r.report("release", r.request(r.me("a"))); !reflect.DeepEqual(deeds, []wire.Deed{wire.Destroyed}) {
 		t.Errorf("released: %v", deeds)
+	}
+	r.asAtFirst(first, "at the end")
+	// The same of a Zombie, whose compute instance goes first.
+	made := r.acquire(r.request(r.me("b"), ask1g(1)))
+	user := newPod(t, 1)
+	s := r.read()
+	s.Processes = []fakenvml.Process{{PID: user.PID, Bytes: 1 << 30, GI: made[0].GI, CI: made[0].CI}}
+	r.write(s)
+	q := r.request(r.me("b"))
+	q.TimeoutMS = 300
+	r.report("release", q)
+	user.die()
+	r.driver.Load = "mistaken-again"
+	if deeds, _ := r.report("sweep", r.request(nil)); !reflect.DeepEqual(deeds, []wire.Deed{wire.Destroyed}) {
+		t.Errorf("swept: %v", deeds)
 	}
 	r.asAtFirst(first, "at the end")
 }

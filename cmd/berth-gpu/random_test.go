@@ -62,9 +62,9 @@ func (p *pod) die() {
 // destroys instances of his own. After each round each pod has what it was told it has, and nobody
 // has what another has.
 func TestRandomKills(t *testing.T) {
-	rounds := 30
+	rounds := 1000
 	if *long {
-		rounds = 1000
+		rounds = 10_000
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -11,11 +11,12 @@
 //
 // There is what discovery needs, and MIG: profiles and placements as on the real GPUs, instances
 // with the driver's ids, and its errors for a place that is taken, an instance in use, a caller
-// who is not root. MIG UUIDs of created instances are random, as the real ones. Events, ECC and
+// who is not root. Who uses an instance is found as the driver finds it, by who has its node open,
+// and calls can take as long as on hardware. MIG UUIDs of created instances are random, as the real ones. Events, ECC and
 // field values are NOT_SUPPORTED.
 //
-// A [Rule] makes one symbol fail, wait, stop the process first, or end it once the work is done; kills
-// it at the N-th call of any; has a foreigner be faster at a place. A symbol that a
+// A [Rule] makes one symbol fail, lie, wait, stop the process first, or end it once the work is done;
+// kills it at the N-th call of any; has a foreigner be faster at a place. A symbol that a
 // driver is too old to have is left out by [Build], which is the only way to have it missing.
 //
 // The library's C is checked against NVIDIA's nvml.h, which comes with the Go module go-nvml.

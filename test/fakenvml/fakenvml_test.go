@@ -141,7 +141,8 @@ func TestStateRoundTrip(t *testing.T) {
 	s := machine(H200)
 	s.GPUs = append(s.GPUs, Machine(T4, 2).GPUs[1])
 	s.Processes = []Process{{GPU: 0, PID: 4711, Bytes: 5, GI: -1, CI: -1}}
-	s.Rules = []Rule{{Delay, "nvmlInit_v2", 1, -1}, {Exit, "nvmlShutdown", 3, 1}}
+	s.Nodes, s.Latency = Majors{195, 508}, 1
+	s.Rules = []Rule{{Delay, "nvmlInit_v2", 1, -1}, {Exit, "nvmlShutdown", 3, 1}, {Lie, "nvmlShutdown", 3, 1}}
 	path := stateFile(t, s)
 	run(t, path, "gi=9@4", "ci=1/2")
 	got, err := Read(path)

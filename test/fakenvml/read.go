@@ -50,6 +50,10 @@ func (s *State) line(line string) (err error) {
 		_, err = fmt.Sscan(line, &verb, &s.CUDA)
 	case "caps":
 		_, err = fmt.Sscan(line, &verb, &s.Caps)
+	case "nodes":
+		_, err = fmt.Sscan(line, &verb, &s.Nodes.GPUs, &s.Nodes.Caps)
+	case "latency":
+		_, err = fmt.Sscan(line, &verb, &s.Latency)
 	case "gpu":
 		var g GPU
 		_, err = fmt.Sscan(line, &verb, &g.Model, &g.UUID, &g.BusID, &g.Minor, &mig, &pending, &lost, &g.ComputeMode)
@@ -71,7 +75,7 @@ func (s *State) line(line string) (err error) {
 		var p Process
 		_, err = fmt.Sscan(line, &verb, &p.GPU, &p.PID, &p.Bytes, &p.GI, &p.CI)
 		s.Processes = append(s.Processes, p)
-	case Fault, Delay, Exit, Crash, Thief, Stop:
+	case Fault, Lie, Delay, Exit, Crash, Thief, Stop:
 		var r Rule
 		_, err = fmt.Sscan(line, &r.Verb, &r.Symbol, &r.Value, &r.GPU)
 		s.Rules = append(s.Rules, r)

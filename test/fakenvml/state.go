@@ -28,11 +28,23 @@ type State struct {
 	CUDA         int // 12080 for 12.8
 	// Caps is the directory in which instances that are made and destroyed show, as in
 	// /proc/driver/nvidia/capabilities; without it they show nowhere.
-	Caps      string
+	Caps string
+	// Nodes are the majors of device nodes. A process that has such a node open
+	// is a client, as the driver has it; without them only Processes are.
+	Nodes Majors
+	// Latency is in percent of what calls take on hardware; 0: they take nothing.
+	Latency   int
 	GPUs      []GPU // in the order of NVML's index
 	Processes []Process
 	Rules     []Rule
 }
+
+// Majors are those of the nodes nvidiaN and nvidia-capN.
+type Majors struct{ GPUs, Caps int }
+
+// Hardware is the Latency of real GPUs, as far as it is public (lib/latency.c): 1 s to make or
+// destroy a GPU instance, 10 ms to begin, 53 ms to read eight GPUs and the profiles of one.
+const Hardware = 100
 
 // GPU is one GPU and the MIG instances in it.
 type GPU struct {
@@ -78,6 +90,7 @@ type Verb string
 
 const (
 	Fault Verb = "fault" // return Value, an nvmlReturn_t, and do nothing
+	Lie   Verb = "lie"   // do the work, then return Value; of symbols that change something
 	Delay Verb = "delay" // wait for Value microseconds first
 	Exit  Verb = "exit"  // do the work, then _exit(Value)
 	Crash Verb = "crash" // SIGKILL after the process's call of number Value; the Symbol is AnyCall
@@ -87,20 +100,6 @@ const (
 
 // AnyCall is the Symbol of a Rule for all of them.
 const AnyCall = "*"
-
-// Latencies are those of real GPUs, or a part of them, in percent. Reported is that initialisation
-// takes 10 ms, and the destruction of a GPU instance about a second (dra-driver-nvidia-gpu: a log in
-// PR #1018, and the comments of its nvlib.go). Nobody reports the creation: here it takes as long as
-// the destruction, and what concerns a compute instance a tenth of that.
-func Latencies(percent int) (rules []Rule) {
-	for symbol, ms := range map[string]int{
-		"nvmlInit_v2": 10, "nvmlDeviceCreateGpuInstanceWithPlacement": 1000, "nvmlGpuInstanceDestroy": 1000,
-		"nvmlGpuInstanceCreateComputeInstance": 100, "nvmlComputeInstanceDestroy": 100,
-	} {
-		rules = append(rules, Rule{Delay, symbol, ms * 10 * percent, -1})
-	}
-	return rules
-}
 
 // Machine is one with n GPUs of a model. Minors are not the indices: NVML counts along the bus,
 // the kernel in the order of probing, which is the reverse here.
@@ -162,6 +161,12 @@ func (s State) encode() []byte {
 	fmt.Fprintf(&b, "driver %s\nnvml %s\ncuda %d\n", s.Driver, s.NVML, s.CUDA)
 	if s.Caps != "" {
 		fmt.Fprintf(&b, "caps %s\n", s.Caps)
+	}
+	if s.Nodes != (Majors{}) {
+		fmt.Fprintf(&b, "nodes %d %d\n", s.Nodes.GPUs, s.Nodes.Caps)
+	}
+	if s.Latency != 0 {
+		fmt.Fprintf(&b, "latency %d\n", s.Latency)
 	}
 	for i, g := range s.GPUs {
 		fmt.Fprintf(&b, "gpu %s %s %s %d %d %d %d %d\n", g.Model, g.UUID, g.BusID, g.Minor,

@@ -5,6 +5,7 @@ package gpu
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -25,9 +26,11 @@ import (
 // NVML's state.
 func sliced(t *testing.T, gpus int) (*machine, string) {
 	t.Helper()
-	cfg := fakedriver.Config{Model: fakedriver.H200, GPUs: gpus}
+	// A major of its own: other tests on this machine may have nodes open.
+	cfg := fakedriver.Config{Model: fakedriver.H200, GPUs: gpus, Majors: fakedriver.Majors{Caps: 384 + rand.IntN(100)}}
 	m := another(t, cfg)
 	s := m.state(cfg)
+	s.Nodes = fakenvml.Majors{GPUs: 195, Caps: m.Majors.Caps}
 	for i := range s.GPUs {
 		s.GPUs[i].MIG, s.GPUs[i].Pending = true, true
 	}

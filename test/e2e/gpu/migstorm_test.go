@@ -4,86 +4,165 @@ package gpu
 
 import (
 	"context"
-	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"reflect"
-	"strconv"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
+	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
 
 	"berth/test/fakedriver"
 	"berth/test/fakenvml"
 )
 
-// TestSliceStorm has 50 containers of mixed profiles come and go on eight GPUs,
-// one of which an administrator has partitioned, while the helper, shims and
-// containerd are killed. At the end NVML has what it had at the start.
-func TestSliceStorm(t *testing.T) {
-	const pods, waves, workers = 50, 3, 8
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	chance := rand.New(rand.NewPCG(seed, 0))
-	m, state := sliced(t, 8)
-	before := foreign(t, m, state)
-	ctx := testContext(t)
-	var ran, killed int
-	for wave := range waves {
-		var ids []string
-		for i := wave; i < pods; i += waves {
-			ids = append(ids, fmt.Sprintf("storm-%d", i))
-		}
-		stop := killHelpers(t, m.Root, rand.New(rand.NewPCG(seed, uint64(wave+1))))
-		started := startAll(ctx, t, m, ids, workers, chance)
-		killed += stop()
-		ran += len(started)
-		wantDistinct(t, m, state)
-		// While containerd is away, shims die.
-		if err := shared.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range started {
-			if chance.IntN(3) == 0 {
-				if err := unix.Kill(shimOf(t, c.ID()), unix.SIGKILL); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		if err := shared.Resume(ctx); err != nil {
-			t.Fatal(err)
-		}
-		stop = killHelpers(t, m.Root, rand.New(rand.NewPCG(seed, uint64(wave+100))))
-		each(workers, ids, func(_ int, id string) {
-			if err := removeContainer(ctx, id); err != nil {
-				t.Error(err)
-			}
-		})
-		killed += stop()
-	}
-	t.Logf("%d containers ran, %d helpers were killed", ran, killed)
-	if ran < pods/2 || killed == 0 {
-		t.Errorf("%d of %d containers ran, %d helpers were killed: this shows nothing", ran, pods, killed)
-	}
-	awaitHelpers(ctx, t, m.Root)
-	reclaim(ctx, t)
-	if after := must(fakenvml.Read(state))(t); !reflect.DeepEqual(after, before) {
-		t.Errorf("at the end NVML has\n%+v\nat the start it had\n%+v", after, before)
-	}
-	for _, pattern := range []string{"mig/*/*.json", "claims/*", "tenants/*"} {
-		if left := must(filepath.Glob(filepath.Join(m.run, pattern)))(t); left != nil {
-			t.Errorf("left behind: %q", left)
-		}
-	}
+// long has the storm be one of more guests, with the latencies of hardware; make
+// test-long gives it.
+var long = flag.Bool("long", false, "a longer storm of MIG slices")
+
+// storm has guests come and go on a machine, and strikes meanwhile.
+type storm struct {
+	*testing.T
+	ctx context.Context
+	m   *machine
+	// state is NVML's file, first what was in it before.
+	state string
+	first fakenvml.State
+
+	mu       sync.Mutex // guards what follows
+	chance   *rand.Rand
+	up       chan struct{}    // closed while containerd is there
+	happened map[event]int    // how often
+	alone    map[string]bool  // owners for whom a helper was killed
+	failed   map[string]error // guests that did not start
 }
 
-// foreign has an administrator partition the last GPU, and gives calls that
-// change something the time that they take on hardware, more or less.
+// event is what is to happen in a storm that shows something.
+type event string
+
+const (
+	helperKilled     event = "helper killed"
+	shimKilled       event = "shim killed"
+	containerdKilled event = "containerd killed"
+	sliceSeen        event = "slice of a living container seen"
+	sliceHeld        event = "slice in use seen"
+)
+
+func (s *storm) note(e event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.happened[e]++
+}
+
+// TestSliceStorm has guests of mixed profiles come and go on eight GPUs, one of
+// which an administrator has partitioned, while shims, helpers and containerd are
+// killed, at any time: while slices are made, used and given back. Who has a slice
+// and lives has it throughout. In the end, containerd having cleaned up, there is
+// nothing left of anybody but of those whose helper was killed in its work, for
+// whom nobody was there to finish it; and after a sweep nothing at all.
+func TestSliceStorm(t *testing.T) {
+	guests, latency := 60, fakenvml.Hardware/5
+	if *long {
+		guests, latency = 300, fakenvml.Hardware
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	s := newStorm(t, seed, latency)
+	s.run(guests)
+	s.Logf("%d of %d guests started; happened: %v", guests-len(s.failed), guests, s.happened)
+	for _, what := range []event{helperKilled, shimKilled, containerdKilled, sliceSeen, sliceHeld} {
+		if s.happened[what] == 0 || len(s.failed) > guests*2/3 {
+			t.Errorf("%s: %d times; this shows nothing", what, s.happened[what])
+		}
+	}
+	s.settle()
+	s.wantOnly(s.alone)
+	s.sweep()
+	s.wantOnly(nil)
+}
+
+func newStorm(t *testing.T, seed uint64, latency int) *storm {
+	m, state := sliced(t, 8)
+	first := foreign(t, m, state)
+	first.Latency = latency
+	if err := first.Write(state); err != nil {
+		t.Fatal(err)
+	}
+	// Each guest takes some time yet on a machine that does much else.
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), shared.ID()), 10*time.Minute)
+	t.Cleanup(cancel)
+	up := make(chan struct{})
+	close(up)
+	return &storm{T: t, ctx: ctx, m: m, state: state, first: first, chance: rand.New(rand.NewPCG(seed, 0)), up: up,
+		happened: map[event]int{}, alone: map[string]bool{}, failed: map[string]error{}}
+}
+
+// run has several guests at a time. Each worker has a few, and now and then one
+// of them goes before the next one comes.
+func (s *storm) run(guests int) {
+	const workers, stay = 5, 4
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			var mine []*guest
+			for i := range next {
+				if len(mine) > s.intn(stay) {
+					n := s.intn(len(mine))
+					s.during(func() { s.remove(mine[n]) })
+					mine = append(mine[:n], mine[n+1:]...)
+				}
+				g := s.guest(i)
+				s.during(func() { s.start(g) })
+				mine = append(mine, g)
+			}
+			for _, g := range mine {
+				s.during(func() { s.remove(g) })
+			}
+		})
+	}
+	for i := range guests {
+		if i%(guests/3) == guests/6 {
+			s.killContainerd()
+		}
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+}
+
+// wantOnly wants the machine to be as at first, but for what is on record of
+// certain owners.
+func (s *storm) wantOnly(owners map[string]bool) {
+	s.Helper()
+	records := s.records()
+	explained := map[string]bool{}
+	for _, r := range records {
+		if !owners[r.owner()] {
+			s.Errorf("left on record: %+v, whose helper was not killed", r)
+		}
+		explained[fmt.Sprint(r.BusID, r.Place.Start)] = true
+	}
+	after := must(fakenvml.Read(s.state))(s.T)
+	for i := range after.GPUs {
+		var kept []fakenvml.Instance
+		for _, in := range after.GPUs[i].Instances {
+			if !explained[fmt.Sprint(after.GPUs[i].BusID, in.Start)] {
+				kept = append(kept, in)
+			}
+		}
+		after.GPUs[i].Instances = kept
+	}
+	if !reflect.DeepEqual(after, s.first) {
+		s.Errorf("NVML has, beside what is on record,\n%+v\nat the start it had\n%+v", after, s.first)
+	}
+	s.Logf("left: %d records of slices", len(records))
+	s.wantNoFiles(owners == nil)
+}
+
+// foreign has an administrator partition the last GPU.
 func foreign(t *testing.T, m *machine, state string) fakenvml.State {
 	t.Helper()
 	s := must(fakenvml.Read(state))(t)
@@ -93,57 +172,25 @@ func foreign(t *testing.T, m *machine, state string) fakenvml.State {
 		t.Fatal(err)
 	}
 	s.GPUs[last].Instances = []fakenvml.Instance{{ID: in.GI, Profile: 9, Start: 0, Compute: []fakenvml.Compute{{Profile: 2, UUID: migUUID(in)}}}}
-	s.Rules = fakenvml.Latencies(2)
 	if err := s.Write(state); err != nil {
 		t.Fatal(err)
 	}
 	return must(fakenvml.Read(state))(t)
 }
 
-// killHelpers kills, until it is stopped, one in four of the helpers of a machine,
-// at some time of their lives, and then says how many.
-func killHelpers(t *testing.T, root string, chance *rand.Rand) (stop func() int) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var n atomic.Int64
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		looks := map[int]int{} // how often one is looked at yet; below 0 it is spared
-		for ctx.Err() == nil {
-			for _, pid := range helpers(t, root) {
-				if _, known := looks[pid]; !known {
-					looks[pid] = chance.IntN(10)
-					if chance.IntN(4) > 0 {
-						looks[pid] = -1
-					}
-				}
-				if looks[pid] == 0 && unix.Kill(pid, unix.SIGKILL) == nil {
-					n.Add(1)
-				}
-				looks[pid]--
-			}
-		}
-	}()
-	return func() int { cancel(); <-done; return int(n.Load()) }
+// sweep is what an operator does, or the next who finds no room.
+func (s *storm) sweep() {
+	cmd := shared.Command(s.ctx, "berth", "gpu", "reclaim")
+	cmd.Env = append(cmd.Env, "BERTH_GPU_CONFIG="+config)
+	if out, err := shared.Run(cmd); err != nil {
+		s.Errorf("reclaim: %v: %s", err, out)
+	}
 }
 
-// helpers are the pids of those that work on a machine.
-func helpers(t *testing.T, root string) (pids []int) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		t.Error(err)
-	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		command, err := os.ReadFile("/proc/" + e.Name() + "/cmdline") // it may be gone
-		if err == nil && strings.Contains(string(command), "berth-gpu\x00mig\x00") && strings.Contains(string(command), root) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
+func (s *storm) intn(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.chance.IntN(n)
 }
 
 // each does something for all ids, several at a time.
@@ -162,61 +209,4 @@ func each(workers int, ids []string, do func(i int, id string)) {
 	}
 	close(work)
 	wg.Wait()
-}
-
-// startAll starts containers of mixed profiles. Those whose helper was killed,
-// and those without room, are refused.
-func startAll(ctx context.Context, t *testing.T, m *machine, ids []string, workers int, chance *rand.Rand) (started []*container) {
-	profiles := []string{"1g.18gb", "1g.18gb", "1g.18gb:2", "2g.35gb", "3g.71gb", ">=30GiB", "7g.141gb", "1g.35gb"}
-	asks := make([]string, len(ids))
-	for i := range asks {
-		asks[i] = profiles[chance.IntN(len(profiles))]
-	}
-	out := make([]*container, len(ids))
-	each(workers, ids, func(i int, id string) {
-		c, err := tryStart(ctx, t, slice(id, asks[i]))
-		if err == nil {
-			out[i] = c
-			return
-		}
-		t.Logf("%s, %s: %.300v", id, asks[i], err)
-		if hasClaim(m, id) {
-			t.Errorf("%s was refused, and left a claim", id)
-		}
-	})
-	for _, c := range out {
-		if c != nil {
-			started = append(started, c)
-		}
-	}
-	return started
-}
-
-// wantDistinct wants each container's slices to exist, and to be nobody else's.
-func wantDistinct(t *testing.T, m *machine, state string) {
-	t.Helper()
-	live := map[string]bool{}
-	for _, of := range instances(t, state) {
-		for _, in := range of {
-			for _, ci := range in.Compute {
-				live[ci.UUID] = true
-			}
-		}
-	}
-	holder := map[string]string{}
-	for _, path := range must(filepath.Glob(filepath.Join(m.run, "claims", "*")))(t) {
-		var claim struct {
-			ID     string
-			Slices struct{ Made []struct{ UUID string } }
-		}
-		if err := json.Unmarshal(must(os.ReadFile(path))(t), &claim); err != nil {
-			t.Fatal(err)
-		}
-		for _, s := range claim.Slices.Made {
-			if !live[s.UUID] || holder[s.UUID] != "" {
-				t.Errorf("%s has the slice %s, which exists: %v, and which %q has too", claim.ID, s.UUID, live[s.UUID], holder[s.UUID])
-			}
-			holder[s.UUID] = claim.ID
-		}
-	}
 }

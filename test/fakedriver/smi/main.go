@@ -19,6 +19,9 @@
 // With --probe C:M... it makes a node of that number, opens it and prints "probe: C:M ENXIO
 // allowed": a container that makes nodes itself gets no further.
 //
+// With --hold it has the nodes of all GPUs and MIG devices open, as a program that computes has,
+// until it is killed. Without a driver they can be opened with O_PATH alone.
+//
 // The exit code is 9, "driver not loaded" as of the real program, unless the control node and
 // at least one GPU are allowed, or every number that was probed.
 package main
@@ -28,6 +31,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -40,6 +44,12 @@ const driverNotLoaded = 9
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "--probe" {
 		if !probe(os.Args[2:]) {
+			os.Exit(driverNotLoaded)
+		}
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == "--hold" {
+		if !hold() {
 			os.Exit(driverNotLoaded)
 		}
 		return
@@ -83,6 +93,26 @@ func node(kind, path string) bool {
 	err := open(path)
 	fmt.Printf("%s: %s %d:%d %s\n", kind, path, unix.Major(st.Rdev), unix.Minor(st.Rdev), verdict(err))
 	return err == nil || errors.Is(err, unix.ENXIO)
+}
+
+// hold opens the nodes, and waits for the end.
+func hold() bool {
+	held := 0
+	for _, pattern := range []string{"/dev/nvidia[0-9]*", "/dev/nvidia-caps/*"} {
+		found, _ := filepath.Glob(pattern)
+		for _, path := range found {
+			if _, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
+				fmt.Println("hold:", path, verdict(err))
+				return false
+			}
+			held++
+		}
+	}
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, unix.SIGTERM)
+	fmt.Println("hold:", held)
+	<-end
+	return held > 0
 }
 
 func open(path string) error {

@@ -112,18 +112,25 @@ nvmlReturn_t call_begin(struct call *c, const void *h, unsigned kinds, int gpu)
 	c->index = gpu;
 	NEED(load(c, writes), NVML_ERROR_UNKNOWN);
 	nvmlReturn_t resolved = kinds & ~CREATES ? resolve(c, h, kinds) : NVML_SUCCESS;
-	const struct rule *r = find_rule(c, "delay"), *stop = find_rule(c, "stop");
-	if (r || stop) { /* without the lock: a slow call holds no other up */
+	unsigned us = latency(c);
+	const struct rule *stop = find_rule(c, "stop");
+	if (us || stop) { /* without the lock: a slow call holds no other up */
 		unload(c);
-		if (r)
-			usleep(r->value);
+		if (us)
+			usleep(us);
 		if (stop)
 			raise(SIGSTOP);
 		NEED(load(c, writes), NVML_ERROR_UNKNOWN);
 		resolved = kinds & ~CREATES ? resolve(c, h, kinds) : NVML_SUCCESS;
 	}
-	r = find_rule(c, "fault");
+	const struct rule *r = find_rule(c, "fault");
 	return r ? (nvmlReturn_t)r->value : resolved;
+}
+
+nvmlReturn_t answer(const struct call *c, nvmlReturn_t of_work)
+{
+	const struct rule *r = find_rule(c, "lie");
+	return r && of_work == NVML_SUCCESS ? (nvmlReturn_t)r->value : of_work;
 }
 
 static atomic_int calls; /* of this process */
@@ -148,30 +155,4 @@ nvmlReturn_t copy_text(char *out, unsigned length, const char *text)
 	NEED(strlen(text) < length, NVML_ERROR_INSUFFICIENT_SIZE);
 	strcpy(out, text);
 	return NVML_SUCCESS;
-}
-
-/* A zombie has no open files any more, and so no device: its state follows the last bracket of
- * its name (proc_pid_stat(5)). */
-static bool alive(int pid)
-{
-	char path[32], text[512] = "";
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	FILE *f = fopen(path, "r");
-	NEED(f, errno != ENOENT);
-	size_t n = fread(text, 1, sizeof text - 1, f);
-	fclose(f);
-	const char *name = strrchr(text, ')');
-	return n > 0 && (!name || (name[2] != 'Z' && name[2] != 'X'));
-}
-
-/* The next living client of what the call's handle stands for, from position *from on. */
-const struct proc *gpu_process(const struct call *c, unsigned *from)
-{
-	while (*from < c->s.procs) {
-		const struct proc *p = &c->s.proc[(*from)++];
-		if ((int)p->gpu == c->index && (!c->gi || p->gi == (int)c->gi->id) &&
-		    (!c->ci || p->ci == (int)c->ci->id) && alive(p->pid))
-			return p;
-	}
-	return NULL;
 }

@@ -8,7 +8,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { GI_IDS = 15, CI_IDS = 8, FIRST_MINOR = 3 };
+enum { FIRST_MINOR = 3 };
+
+/* Of a GPU instance's capability; those of its compute instances follow. */
+unsigned cap_minor(const struct gpu *g, unsigned gi)
+{
+	return FIRST_MINOR + (g->minor * GI_IDS + gi) * (CI_IDS + 1);
+}
 
 /* One capability: a directory with one file. It is made, or taken away. */
 static void capability(const char *dir, bool there, unsigned minor)
@@ -54,7 +60,7 @@ void caps_show(const struct state *s, const struct gpu *g)
 		return;
 	for (unsigned i = 0; i < GI_IDS; i++) {
 		const struct gi *gi = gi_of(g, i);
-		unsigned minor = FIRST_MINOR + (g->minor * GI_IDS + i) * (CI_IDS + 1);
+		unsigned minor = cap_minor(g, i);
 		char dir[400], sub[500];
 		snprintf(dir, sizeof dir, "%s/gpu%u/mig/gi%u", s->caps, g->minor, i);
 		if (gi)

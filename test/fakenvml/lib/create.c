@@ -83,7 +83,7 @@ nvmlReturn_t nvmlDeviceCreateGpuInstance(nvmlDevice_t device, unsigned profile,
 					 nvmlGpuInstance_t *out)
 {
 	CALL(device, GPU | CREATES);
-	return create_gi(&c, profile, -1, out);
+	return answer(&c, create_gi(&c, profile, -1, out));
 }
 
 nvmlReturn_t nvmlDeviceCreateGpuInstanceWithPlacement(nvmlDevice_t device, unsigned profile,
@@ -95,13 +95,7 @@ nvmlReturn_t nvmlDeviceCreateGpuInstanceWithPlacement(nvmlDevice_t device, unsig
 	NEED(p && placement->size == p->memory && placement->start < 8 &&
 	     p->starts >> placement->start & 1, NVML_ERROR_INVALID_ARGUMENT);
 	steal(&c, p, placement->start);
-	return create_gi(&c, profile, (int)placement->start, out);
-}
-
-static bool busy(const struct call *c)
-{
-	unsigned at = 0;
-	return gpu_process(c, &at) != NULL;
+	return answer(&c, create_gi(&c, profile, (int)placement->start, out));
 }
 
 nvmlReturn_t nvmlGpuInstanceDestroy(nvmlGpuInstance_t instance)
@@ -110,7 +104,7 @@ nvmlReturn_t nvmlGpuInstanceDestroy(nvmlGpuInstance_t instance)
 	NEED(c.gi->cis == 0 && !busy(&c), NVML_ERROR_IN_USE);
 	*c.gi = c.gpu->gi[--c.gpu->gis];
 	c.changed = true;
-	return NVML_SUCCESS;
+	return answer(&c, NVML_SUCCESS);
 }
 
 /* Which compute slices of the GPU instance are taken, and which ids. */
@@ -144,7 +138,7 @@ nvmlReturn_t nvmlGpuInstanceCreateComputeInstance(nvmlGpuInstance_t instance, un
 	new_uuid(ci->uuid, sizeof ci->uuid);
 	c.changed = true;
 	out->handle = handle(CI, c.index, c.gi->id, id);
-	return NVML_SUCCESS;
+	return answer(&c, NVML_SUCCESS);
 }
 
 nvmlReturn_t nvmlComputeInstanceDestroy(nvmlComputeInstance_t instance)
@@ -153,7 +147,7 @@ nvmlReturn_t nvmlComputeInstanceDestroy(nvmlComputeInstance_t instance)
 	NEED(!busy(&c), NVML_ERROR_IN_USE);
 	*c.ci = c.gi->ci[--c.gi->cis];
 	c.changed = true;
-	return NVML_SUCCESS;
+	return answer(&c, NVML_SUCCESS);
 }
 
 /* Ampere needs a reset for it, later GPUs do not; no client and no instance may be there. */
@@ -166,12 +160,12 @@ nvmlReturn_t nvmlDeviceSetMigMode(nvmlDevice_t device, unsigned mode, nvmlReturn
 	c.gpu->pending = mode;
 	c.changed = true;
 	if (mode == c.gpu->mig)
-		return NVML_SUCCESS;
+		return answer(&c, NVML_SUCCESS);
 	if (c.gpu->gis > 0 || busy(&c))
 		*status = NVML_ERROR_IN_USE;
 	else if (c.gpu->model->arch < NVML_DEVICE_ARCH_HOPPER)
 		*status = NVML_ERROR_RESET_REQUIRED;
 	else
 		c.gpu->mig = mode;
-	return NVML_SUCCESS;
+	return answer(&c, NVML_SUCCESS);
 }

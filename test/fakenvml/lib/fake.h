@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+enum { GI_IDS = 15, CI_IDS = 8 }; /* as many as the driver's table of capabilities has */
 enum { MAX_GPUS = 16, MAX_GIS = 7, MAX_CIS = 7, MAX_PROCS = 64, MAX_RULES = 64, MAX_PROFILES = 7 };
 
 /* A GPU instance profile (nvidia-smi mig -lgip). */
@@ -74,7 +75,7 @@ struct proc {
 	unsigned long long bytes;
 };
 
-/* What a test asked for: a fault, a delay, an exit... at one symbol, or at "*". */
+/* What a test asked for: a fault, a lie, a delay, an exit... at one symbol, or at "*". */
 struct rule {
 	char verb[8], symbol[64];
 	int value; /* nvmlReturn_t; microseconds; exit status; number of the call; how often */
@@ -85,6 +86,8 @@ struct state {
 	char driver[80], nvml[80];
 	char caps[256]; /* where the kernel shows instances; empty: nowhere */
 	int cuda;
+	unsigned latency;               /* percent of that of hardware */
+	unsigned gpu_major, caps_major; /* of nodes; 0: who has one open is not looked at */
 	unsigned gpus, procs, rules;
 	struct gpu gpu[MAX_GPUS];
 	struct proc proc[MAX_PROCS];
@@ -116,6 +119,11 @@ bool library_used(int by); /* by +1, -1 or 0: is it initialised now? */
 const struct rule *find_rule(const struct call *c, const char *verb);
 nvmlReturn_t copy_text(char *out, unsigned length, const char *text);
 const struct proc *gpu_process(const struct call *c, unsigned *from);
+bool busy(const struct call *c);
+unsigned cap_minor(const struct gpu *g, unsigned gi);
+unsigned latency(const struct call *c);
+/* What a call that changes something says once it has done so: a lie, if the test asked for one. */
+nvmlReturn_t answer(const struct call *c, nvmlReturn_t of_work);
 
 /* Every function begins with one of these; c is its call, ended when the function returns. */
 #define CALL_(h, kinds, gpu)                                                                       \

@@ -4,11 +4,14 @@
  *
  *   driver VERSION | nvml VERSION | cuda 12080
  *   caps DIR                                      where instances are shown, as in /proc
+ *   nodes GPUS CAPS                               majors: who has such a node open is a client
+ *   latency PERCENT                               100: calls take as long as on hardware
  *   gpu MODEL UUID BUS MINOR MIG PENDING LOST COMPUTE  in the order of NVML's index
  *   gi GPU ID PROFILE START                       below its gpu; start is a memory slice
  *   ci GPU GI ID PROFILE START UUID               below its gi
  *   proc GPU PID BYTES GI CI                      a client; one that is not alive does not count
- *   fault SYMBOL RETURN GPU | delay SYMBOL MICROSECONDS GPU | exit SYMBOL STATUS GPU
+ *   fault SYMBOL RETURN GPU | lie SYMBOL RETURN GPU
+ *   delay SYMBOL MICROSECONDS GPU | exit SYMBOL STATUS GPU
  *   crash * CALL -1 | thief nvmlDeviceCreateGpuInstanceWithPlacement TIMES GPU
  */
 #include "fake.h"
@@ -86,6 +89,10 @@ static bool read_line(struct state *s, const char *line)
 		return sscanf(line, "cuda %d", &s->cuda) == 1;
 	if (strcmp(verb, "caps") == 0)
 		return sscanf(line, "caps %255s", s->caps) == 1;
+	if (strcmp(verb, "nodes") == 0)
+		return sscanf(line, "nodes %u %u", &s->gpu_major, &s->caps_major) == 2;
+	if (strcmp(verb, "latency") == 0)
+		return sscanf(line, "latency %u", &s->latency) == 1;
 	if (strcmp(verb, "gpu") == 0)
 		return read_gpu(s, line);
 	if (strcmp(verb, "gi") == 0)
@@ -94,7 +101,7 @@ static bool read_line(struct state *s, const char *line)
 		return read_ci(s, line);
 	if (strcmp(verb, "proc") == 0)
 		return read_proc(s, line);
-	static const char *const verbs[] = {"fault", "delay", "exit", "crash", "thief", "stop"};
+	static const char *const verbs[] = {"fault", "lie", "delay", "exit", "crash", "thief", "stop"};
 	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
 		if (strcmp(verb, verbs[i]) == 0)
 			return read_rule(s, line);
@@ -142,6 +149,10 @@ bool state_write(const struct state *s, int fd)
 	fprintf(f, "driver %s\nnvml %s\ncuda %d\n", s->driver, s->nvml, s->cuda);
 	if (s->caps[0])
 		fprintf(f, "caps %s\n", s->caps);
+	if (s->gpu_major || s->caps_major)
+		fprintf(f, "nodes %u %u\n", s->gpu_major, s->caps_major);
+	if (s->latency)
+		fprintf(f, "latency %u\n", s->latency);
 	for (unsigned i = 0; i < s->gpus; i++)
 		print_gpu(f, s, i);
 	for (const struct proc *p = s->proc; p < s->proc + s->procs; p++)
