@@ -180,6 +180,21 @@ func TestIdentityMistaken(t *testing.T) {
 		t.Errorf("released: %v", deeds)
 	}
 	r.asAtFirst(first, "at the end")
+	// The same of a Zombie, whose compute instance goes first.
+	made := r.acquire(r.request(r.me("b"), ask1g(1)))
+	user := newPod(t, 1)
+	s := r.read()
+	s.Processes = []fakenvml.Process{{PID: user.PID, Bytes: 1 << 30, GI: made[0].GI, CI: made[0].CI}}
+	r.write(s)
+	q := r.request(r.me("b"))
+	q.TimeoutMS = 300
+	r.report("release", q)
+	user.die()
+	r.driver.Load = "mistaken-again"
+	if deeds, _ := r.report("sweep", r.request(nil)); !reflect.DeepEqual(deeds, []wire.Deed{wire.Destroyed}) {
+		t.Errorf("swept: %v", deeds)
+	}
+	r.asAtFirst(first, "at the end")
 }
 
 // A torn record blocks nobody and costs nobody's instance; it goes when no instance can be its.
