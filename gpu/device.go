@@ -50,6 +50,8 @@ type Device struct {
 	// MIG are the GPU's partitions, if it has any. Those of a Discover have
 	// neither Index nor UUID, which only NVML knows.
 	MIG []Instance `json:"mig,omitempty"`
+	// MIGMode says that the GPU is in MIG mode, where NVML was asked.
+	MIGMode bool `json:"mig_mode,omitempty"`
 }
 
 // Instance is a MIG device: a compute instance in a GPU instance.

@@ -141,25 +141,7 @@ func (c fileCache) store(f *Files) (err error) {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(c.file)
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	tmp, err := os.CreateTemp(dir, ".driver-*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), c.file)
-	}
-	if err != nil {
-		_ = os.Remove(tmp.Name())
-	}
-	return err
+	return writeOwn(c.file, b)
 }
 
 // separator is in no path of a driver; one that has it would be read back as
@@ -177,6 +159,29 @@ func unpack(line string, parts int) ([]string, Capability, bool) {
 	}
 	c, err := strconv.ParseUint(p[1], 10, 8)
 	return p, Capability(c), err == nil
+}
+
+// writeOwn replaces a file of which readOwn reads, in one step.
+func writeOwn(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	tmp, err := os.CreateTemp(dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp.Name())
+	}
+	return err
 }
 
 // readOwn reads a file that nobody but us can have written: what it names is

@@ -52,6 +52,9 @@ func (m MIG) Acquire(ctx context.Context, owner SliceOwner, container string, as
 			q.GPUs = append(q.GPUs, nvml.GPURule{BusID: d.BusID, AllowMode: names(m.Policy.AllowMode, d)})
 		}
 	}
+	if len(m.Policy.AllowMode) > 0 {
+		defer m.Roots.forgetModes()
+	}
 	if len(q.GPUs) == 0 { // which for berth-gpu means all
 		return nil, fmt.Errorf("no GPU may be partitioned: none is healthy, or named by mig.gpus in the configuration: %w", errdefs.ErrFailedPrecondition)
 	}
@@ -122,6 +125,9 @@ func (m MIG) List(ctx context.Context) (*nvml.MIGList, error) {
 	}
 	return m.Helper.ListMIG(ctx, q)
 }
+
+// Refusals are how often nobody got a slice, since the last boot.
+func (m MIG) Refusals() ([]ledger.Refusal, error) { return ledger.Refusals(m.Roots.Run) }
 
 func (m MIG) request(timeout time.Duration) (nvml.MIGRequest, error) {
 	q, err := m.Roots.MIGRequest(timeout)

@@ -94,6 +94,9 @@ func (p *Planner) survey(ctx context.Context, req *Request, grant granter) (*sur
 		}
 		s.selected, err = Select(req, inv.Devices, p.usable)
 	}
+	if err == nil {
+		s.selected, err = p.whole(ctx, req, inv, s.selected)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +138,7 @@ func merge(inv *Inventory, list *nvml.List) {
 			if known.UUID != "" {
 				d.UUID = known.UUID
 			}
+			d.MIGMode = known.MIGMode == nvml.MIGEnabled
 			d.MIG = d.MIG[:0:0]
 			for _, m := range known.MIG {
 				d.MIG = append(d.MIG, Instance{Index: m.Index, UUID: m.UUID, GI: m.GI, CI: m.CI})

@@ -47,6 +47,8 @@ type Request struct {
 
 	Devices   []Selector // without duplicates; empty with NoDevices and Edited
 	NoDevices bool       // the driver's files without a device
+	// Annotated says that an annotation of Berth's asks for Devices.
+	Annotated bool
 	// Slices are MIG devices to be made. Devices is then empty.
 	Slices *SliceRequest
 

@@ -180,6 +180,11 @@ func TestParseRequest(t *testing.T) {
 
 func checkRequest(t *testing.T, p Policy, s *specs.Spec, want *Request) {
 	t.Helper()
+	if want != nil {
+		copied := *want
+		copied.Annotated = strings.HasPrefix(want.Source, "annotation "+AnnotationPrefix+"gpu")
+		want = &copied
+	}
 	got, err := ParseRequest(s, p)
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)

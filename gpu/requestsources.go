@@ -135,6 +135,7 @@ func fromAnnotations(in asking) (*Request, error) {
 	r, err := requestOf("annotation "+boundedText(key), value, numbersAreCounts)
 	if r != nil {
 		r.NoDevices = false // see AnnotationPrefix
+		r.Annotated = true
 	}
 	return r, err
 }

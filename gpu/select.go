@@ -24,7 +24,8 @@ type Selected struct {
 // Select chooses the devices that req asks for, each once. A partitioned GPU
 // that is asked for by its index or UUID is chosen whole, as NVIDIA's tools
 // choose it, though CUDA can use it only through its MIG devices; "all" chooses
-// these instead, and a count passes over it. Where free is given, a count also
+// these instead, and a count passes over it, as both do over one that is known
+// to be in MIG mode with nothing in it. Where free is given, a count also
 // passes over GPUs that are not. Excluded GPUs are never chosen.
 //
 // The error is errdefs.ErrNotFound, errdefs.ErrFailedPrecondition or
@@ -93,7 +94,7 @@ func (s Selector) takesGPU(d Device) bool {
 	case SelectUUID:
 		return s.is(d.UUID)
 	case SelectAll, SelectCount:
-		return len(d.MIG) == 0
+		return len(d.MIG) == 0 && !d.MIGMode
 	}
 	return false
 }
@@ -126,6 +127,8 @@ func (s Selector) present(devices []Device) string {
 				note = "excluded"
 			} else if len(d.MIG) > 0 {
 				note += fmt.Sprintf(", %d MIG devices", len(d.MIG))
+			} else if d.MIGMode {
+				note += ", in MIG mode and empty"
 			}
 			names = append(names, fmt.Sprintf("%s (%s)", orUnknown(d.UUID, "GPU-?"), note))
 			continue

@@ -37,7 +37,7 @@ type transaction struct {
 
 // actions are the words after mig.
 var actions = map[string]func(*transaction) (any, error){
-	"acquire": acquire, "release": giveBack, "sweep": sweep, "ls": ls,
+	"acquire": counted, "release": giveBack, "sweep": sweep, "ls": ls,
 }
 
 // transact reads the request and does what the word says.

@@ -86,6 +86,8 @@ func health(d gpu.DeviceStatus) string {
 		return fmt.Sprintf("barred (Xid %d)", d.Bar.Xid)
 	case d.Error != nil:
 		return d.Error.Code
+	case d.MIGMode:
+		return "ok, MIG mode"
 	}
 	return "ok"
 }

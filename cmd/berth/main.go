@@ -26,6 +26,7 @@ const usage = `usage: berth COMMAND
   berth gpu explain BUNDLE|ID    what is, or would be, injected into a container, and why
   berth gpu clear GPU            let containers have a GPU again that an Xid has barred
   berth gpu reclaim [--dry-run]  destroy the MIG devices that berth made and whose owners are gone
+  berth gpu metrics              the MIG devices in Prometheus' text format
   berth version
 
 A command says more with --help.
@@ -78,6 +79,8 @@ func runGPU(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 		return c.clear(args[1:])
 	case "reclaim":
 		return c.reclaim(args[1:])
+	case "metrics":
+		return c.metrics(args[1:])
 	case "help", "--help", "-h":
 		_, err := io.WriteString(stdout, usage)
 		return err

@@ -102,7 +102,7 @@ func (l *Locked) Remove(id string) error {
 		return fmt.Errorf("remove record %s of GPU %s: %w", id, l.BusID, err)
 	}
 	l.did("remove")
-	return sync(l.path, l.did)
+	return flush(l.path, l.did)
 }
 
 func (l *Locked) did(step string) {

@@ -31,7 +31,7 @@ func replace(dir, name string, data []byte, did func(string)) error {
 	if err != nil {
 		return err
 	}
-	return sync(dir, did)
+	return flush(dir, did)
 }
 
 func renamed(dir, name string, data []byte, did func(string)) error {
@@ -77,8 +77,8 @@ func overwrite(path string, data []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// sync has a directory's change on disk.
-func sync(path string, did func(string)) error {
+// flush has a directory's change on disk.
+func flush(path string, did func(string)) error {
 	dir, err := os.Open(path)
 	if err != nil {
 		return err

@@ -135,10 +135,37 @@ func TestSliceRefused(t *testing.T) {
 	if after := instances(t, state); !reflect.DeepEqual(before, after) {
 		t.Errorf("instances %+v, were %+v", after, before)
 	}
+	metrics := must(berth(ctx, "gpu", "metrics"))(t)
+	for _, want := range []string{`profile="7g.141gb",state="allocated"} 1`, `profile="1g.18gb"} 0`, `{profile="1g.18gb",reason="room"} 1`, `{profile="other",reason="request"} 1`} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("the metrics lack %s:\n%s", want, metrics)
+		}
+	}
 	if _, err := c.task.Delete(ctx, containerd.WithProcessKill); err != nil {
 		t.Fatal(err)
 	}
 	wantNoSlices(t, m, state)
+}
+
+// TestSlicedIsNotWhole has no GPU given whole that is in MIG mode, though nothing
+// is in it.
+func TestSlicedIsNotWhole(t *testing.T) {
+	m, _ := sliced(t, 1)
+	ctx := testContext(t)
+	for asks, want := range map[string]string{"1": "in MIG mode and empty", "index:0": "`nvidia-smi -i 0 -mig 0`"} {
+		if _, err := tryStart(ctx, t, request{id: "whole", gpu: asks}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: the error is %v, want %q", asks, err, want)
+		}
+		if hasClaim(m, "whole") {
+			t.Errorf("%s: a claim is left", asks)
+		}
+		if err := removeContainer(ctx, "whole"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out := must(berth(ctx, "gpu", "ls"))(t); !strings.Contains(out, "ok, MIG mode") || !strings.Contains(out, "[........]") {
+		t.Errorf("berth gpu ls: %s", out)
+	}
 }
 
 func hasClaim(m *machine, id string) bool { return exists(m.claim(id)) }
