@@ -55,7 +55,10 @@ func TestForeignerInOurPlace(t *testing.T) {
 
 // What was judged ours is looked at again just before it is destroyed.
 func TestForeignerBeforeTheDestruction(t *testing.T) {
-	for _, symbol := range []string{"nvmlGpuInstanceDestroy", "nvmlComputeInstanceDestroy"} {
+	for symbol, foreign := range map[string]func(*fakenvml.Instance){
+		"nvmlGpuInstanceDestroy":     func(in *fakenvml.Instance) { in.Compute = []fakenvml.Compute{{UUID: mig1}} },
+		"nvmlComputeInstanceDestroy": func(in *fakenvml.Instance) { in.Start, in.Compute = 0, nil },
+	} {
 		t.Run(symbol, func(t *testing.T) {
 			r := newRig(t, sliced(fakenvml.H200, 1))
 			r.acquire(r.request(r.me("a"), ask1g(2)))
@@ -68,7 +71,7 @@ func TestForeignerBeforeTheDestruction(t *testing.T) {
 			record := x.destroying()
 			for i := range s.GPUs[0].Instances {
 				if s.GPUs[0].Instances[i].Start != record.Start {
-					s.GPUs[0].Instances[i].Compute = []fakenvml.Compute{{UUID: mig1}}
+					foreign(&s.GPUs[0].Instances[i])
 					first.GPUs[0].Instances = append(first.GPUs[0].Instances, s.GPUs[0].Instances[i])
 				}
 			}

@@ -73,17 +73,18 @@ func TestNoGPUAnswers(t *testing.T) {
 	}
 }
 
-// A GPU that nobody asked for, and that has no records, is not even looked at.
+// A GPU that nobody asked for is not even looked at, though a sweep would find something there.
 func TestGPUsNotAskedFor(t *testing.T) {
 	r := newRig(t, sliced(fakenvml.H200, 2))
+	r.acquire(r.only(1, r.request(r.gone("dead"), ask1g(1))))
 	r.rules(fakenvml.Rule{Verb: fakenvml.Exit, Symbol: fakenvml.AnyCall, Value: 77, GPU: 1}) // any call to it ends the helper
 	r.acquire(r.only(0, r.request(r.me("a"), ask1g(1))))
 	if _, failed, code := r.ask("acquire", r.only(0, r.request(r.me("b"), ask1g(7)))); code != 1 || failed.Code != "ERROR_INSUFFICIENT_RESOURCES" {
 		t.Errorf("exit status %d, %v", code, failed)
 	}
-	r.report("sweep", r.request(nil))
 	r.report("release", r.request(r.me("a")))
 	r.rules()
+	r.report("sweep", r.request(nil))
 	r.asAtFirst(sliced(fakenvml.H200, 2), "at the end")
 }
 

@@ -256,9 +256,13 @@ func TestModeTurnedOnMeanwhile(t *testing.T) {
 	x := r.begin("acquire", q)
 	x.mustStop()
 	s := sliced(fakenvml.H200, 1)
-	s.Rules = []fakenvml.Rule{fault("nvmlDeviceSetMigMode", 19, -1)} // it is in use by then
+	s.Rules = []fakenvml.Rule{stopAt("nvmlDeviceSetMigMode", -1), fault("nvmlDeviceSetMigMode", 19, -1)} // it is in use by then
 	r.write(s)
 	x.goesOn()
+	if x.stops() {
+		t.Error("the mode is set once more")
+		x.goesOn()
+	}
 	x.ends()
 	if after := r.read(); !after.GPUs[0].MIG || !after.GPUs[0].Pending {
 		t.Errorf("it is %+v", after.GPUs[0])
