@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"berth/gpu/ledger"
 )
 
 // Claim is what one container was given. It lies below Roots.Run until the
@@ -70,7 +72,11 @@ func (r Roots) writeClaim(c *Claim) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make the directory of claims: %w", err)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	scratch, err := ledger.Scratch()
+	if err != nil {
+		return fmt.Errorf("write claim: %w", err)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), scratch+"*")
 	if err != nil {
 		return fmt.Errorf("write claim: %w", err)
 	}
@@ -120,6 +126,17 @@ func (r Roots) Claims() ([]Claim, error) {
 func (c *Claim) abandoned() bool {
 	_, err := os.Lstat(c.Bundle)
 	return c.Bundle != "" && errors.Is(err, fs.ErrNotExist)
+}
+
+// forgetAbandoned removes the claims that nobody is left to remove.
+func (r Roots) forgetAbandoned() error {
+	paths, err := filepath.Glob(r.run("claims", "*:*.json"))
+	for _, path := range paths {
+		if c, unread := readClaim(path); unread == nil && c.abandoned() {
+			err = errors.Join(err, r.removeClaim(c.Namespace, c.ID))
+		}
+	}
+	return err
 }
 
 // Claim is that of one container, or errdefs.ErrNotFound.

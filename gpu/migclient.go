@@ -107,9 +107,13 @@ func (m MIG) Release(ctx context.Context, owner SliceOwner) error {
 }
 
 // Sweep takes back what owners that are gone have left, and with idle what is
-// kept for the next; or says with dry what it would take back.
+// kept for the next; or says with dry what it would take back. Claims of
+// containers whose bundles are gone are forgotten with it.
 func (m MIG) Sweep(ctx context.Context, dry, idle bool) ([]nvml.MIGAction, error) {
 	q, err := m.request(time.Duration(m.Policy.Timeout) * time.Second)
+	if err == nil && !dry {
+		err = m.Roots.forgetAbandoned()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ var allowed = map[string][]string{
 	"berth/hooks":          {},
 	"berth/gpu":            {"berth/gpu/ledger", "berth/gpu/loader", "berth/gpu/mig", "berth/gpu/mps", "berth/gpu/nvml", "berth/gpu/rootfs", "berth/hooks", "berth/process", "berth/process/cgroup", "berth/configs"},
 	"berth/gpu/loader":     {"berth/gpu/rootfs"},
-	"berth/gpu/ledger":     {"berth/gpu/nvml", "berth/process/cgroup"},
+	"berth/gpu/ledger":     {"berth/gpu/nvml", "berth/process", "berth/process/cgroup"},
 	"berth/gpu/mig":        {},
 	"berth/gpu/mps":        {"berth/process", "berth/process/cgroup"},
 	"berth/gpu/nvml":       {},

@@ -68,6 +68,32 @@ func TestReclaim(t *testing.T) {
 	}
 }
 
+// Nobody else removes the claim of a container whose bundle has gone.
+func TestReclaimForgetsClaims(t *testing.T) {
+	_, r := host(t, fakedriver.Config{GPUs: 1})
+	helper(t, nil, nvml.MIGReport{})
+	dir := filepath.Join(r.Run, "gpu", "claims")
+	err := os.MkdirAll(dir, 0o700)
+	for name, bundle := range map[string]string{"here": t.TempDir(), "gone": filepath.Join(dir, "none")} {
+		claim := fmt.Sprintf(`{"namespace":"ns","id":%q,"bundle":%q}`, name, bundle)
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, "ns:"+name+".json"), []byte(claim), 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		arg  string
+		want int
+	}{{"--dry-run", 2}, {"--json", 1}} {
+		if _, _, err := berth(t, "gpu", "reclaim", step.arg); err != nil {
+			t.Error(err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != step.want {
+			t.Errorf("after %s: %v, %v", step.arg, left, err)
+		}
+	}
+}
+
 func TestReclaimWithoutDriver(t *testing.T) {
 	t.Setenv("BERTH_GPU_CONFIG", "/nonexistent")
 	if _, err := os.Stat("/proc/driver/nvidia"); err == nil {

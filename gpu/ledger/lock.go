@@ -87,7 +87,7 @@ func (l *Locked) Write(r *Record, s State) error {
 	if err != nil {
 		return err
 	}
-	if err := replace(l.path, r.ID+suffix, data, l.did); err != nil {
+	if err := replace(l.path, tmpPrefix+r.ID+suffix, r.ID+suffix, data, l.did); err != nil {
 		return fmt.Errorf("write record %s of GPU %s: %w", r.ID, l.BusID, err)
 	}
 	return nil

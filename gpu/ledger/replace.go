@@ -18,9 +18,9 @@ const page = 4096
 
 // replace has a file's new content on disk, whole or not at all, and tells of each step. On a full
 // disk it writes over what is there, in one step as well, so that what was made before it was full
-// can be taken back.
-func replace(dir, name string, data []byte, did func(string)) error {
-	err := renamed(dir, name, data, did)
+// can be taken back. tmp is the name that the file has until it is whole.
+func replace(dir, tmp, name string, data []byte, did func(string)) error {
+	err := renamed(filepath.Join(dir, tmp), filepath.Join(dir, name), data, did)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		if over := overwrite(filepath.Join(dir, name), data); over != nil {
 			return errors.Join(err, over)
@@ -34,8 +34,7 @@ func replace(dir, name string, data []byte, did func(string)) error {
 	return flush(dir, did)
 }
 
-func renamed(dir, name string, data []byte, did func(string)) error {
-	tmp := filepath.Join(dir, tmpPrefix+name)
+func renamed(tmp, path string, data []byte, did func(string)) error {
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
@@ -46,7 +45,7 @@ func renamed(dir, name string, data []byte, did func(string)) error {
 	err = errors.Join(err, f.Sync(), f.Close())
 	did("sync")
 	if err == nil {
-		err = os.Rename(tmp, filepath.Join(dir, name))
+		err = os.Rename(tmp, path)
 		did("rename")
 	}
 	if err != nil {

@@ -72,7 +72,11 @@ func (t *Tenant) Write(run string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("write tenant: %w", err)
 	}
-	if err := replace(dir, t.name(), data, func(string) {}); err != nil {
+	scratch, err := Scratch()
+	if err == nil {
+		err = replace(dir, scratch+t.name(), t.name(), data, func(string) {})
+	}
+	if err != nil {
 		return fmt.Errorf("write tenant: %w", err)
 	}
 	return nil
@@ -142,11 +146,12 @@ func Records(run string) (out []*Record, whole bool, err error) {
 }
 
 // Prune forgets tenants that are gone and whose groups are in no record: their shims died before
-// they could, and nobody cleaned up after them.
+// they could, and nobody cleaned up after them. So are files that a shim was killed while it wrote.
 func Prune(run, bootID string) error {
+	scratch := errors.Join(pruneScratch(tenants(run)), pruneScratch(filepath.Join(run, "gpu", "claims")))
 	all, err := Tenants(run)
 	records, whole, recordsErr := Records(run)
-	if err := errors.Join(err, recordsErr); err != nil || !whole {
+	if err := errors.Join(scratch, err, recordsErr); err != nil || !whole {
 		return err
 	}
 	for _, t := range all {

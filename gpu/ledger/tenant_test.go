@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,8 +19,8 @@ import (
 
 const boot = "b00t"
 
-// process runs until it is killed.
-func process(t *testing.T) (cmd *exec.Cmd, started uint64) {
+// child runs until it is killed.
+func child(t *testing.T) (cmd *exec.Cmd, started uint64) {
 	t.Helper()
 	cmd = exec.Command("cat")
 	stdin, err := cmd.StdinPipe()
@@ -69,7 +70,7 @@ func container(t *testing.T, path string) *exec.Cmd {
 			t.Error(err)
 		}
 	})
-	cmd, _ := process(t)
+	cmd, _ := child(t)
 	joined := false
 	for _, dir := range loc.Dirs {
 		inner := filepath.Join(dir.Path, "inner") // a container may make cgroups of its own
@@ -98,7 +99,7 @@ func TestTenantLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shim, started := process(t)
+	shim, started := child(t)
 	tenant := &Tenant{Namespace: "ns", Container: "c", Group: "g", BootID: boot, PID: shim.Process.Pid, StartTime: started,
 		Cgroups: []cgroup.Location{elsewhere, before}}
 	wants := func(when string, want Life) {
@@ -137,7 +138,7 @@ func TestOwnerLife(t *testing.T) {
 		}
 	}
 	wants(Gone, "", "")
-	shim, started := process(t)
+	shim, started := child(t)
 	a := &Tenant{Namespace: "ns", Container: "a", Group: "g", Pod: "p", BootID: boot, PID: shim.Process.Pid, StartTime: started}
 	dead := &Tenant{Namespace: "ns", Container: "b", Group: "g", Pod: "p", BootID: boot, PID: os.Getpid(), StartTime: 1}
 	other := &Tenant{Namespace: "ns2", Container: "a", Group: "g2", Pod: "p", BootID: boot, PID: shim.Process.Pid, StartTime: started}
@@ -185,7 +186,7 @@ func TestPrune(t *testing.T) {
 	if err := l.Write(r, Intent); err != nil {
 		t.Fatal(err)
 	}
-	shim, started := process(t)
+	shim, started := child(t)
 	for _, name := range []string{"recorded", "left"} {
 		if err := (&Tenant{Namespace: "ns", Container: name, Group: name, BootID: boot, PID: os.Getpid(), StartTime: 1}).Write(run); err != nil {
 			t.Fatal(err)
@@ -194,8 +195,26 @@ func TestPrune(t *testing.T) {
 	if err := (&Tenant{Namespace: "ns", Container: "alive", Group: "alive", BootID: boot, PID: shim.Process.Pid, StartTime: started}).Write(run); err != nil {
 		t.Fatal(err)
 	}
+	claims := filepath.Join(run, "gpu", "claims")
+	if err := os.MkdirAll(claims, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	living := fmt.Sprintf(".new-%d-%d-x", shim.Process.Pid, started)
+	for _, dir := range []string{tenants(run), claims} {
+		for _, name := range []string{living, fmt.Sprintf(".new-%d-%d-x", shim.Process.Pid, started+1), ".other"} {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	if err := Prune(run, boot); err != nil {
 		t.Fatal(err)
+	}
+	for _, dir := range []string{tenants(run), claims} {
+		left, err := filepath.Glob(filepath.Join(dir, ".*"))
+		if want := []string{filepath.Join(dir, living), filepath.Join(dir, ".other")}; err != nil || !slices.Equal(left, want) {
+			t.Errorf("of what was being written there is %q, %v, not %q", left, err, want)
+		}
 	}
 	all, err := Tenants(run)
 	if err != nil || len(all) != 2 || all[0].Container != "alive" || all[1].Container != "recorded" {
