@@ -35,7 +35,7 @@ func main() {
 		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Name: "containerd-shim-vm-v2", RuntimeType: "io.containerd.vm.v2",
 		Version: version, Revision: revision,
-		Serve: parts.Serve, Delete: parts.Delete, Features: guestFeatures,
+		Serve: parts.Serve, Delete: parts.Delete, Features: guestFeatures, OwnMounts: true,
 	}))
 }
 
