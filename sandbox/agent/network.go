@@ -151,7 +151,7 @@ func setUpIPv6(i *agentapi.Interface) error {
 	}
 	set := map[string]string{"disable_ipv6": "1"}
 	if !i.NoIpv6 {
-		set = map[string]string{"accept_dad": "0", "accept_ra": "0", "addr_gen_mode": "1"} // 1: no link-local address but what it is given
+		set = map[string]string{"accept_ra": "0", "addr_gen_mode": "1"} // 1: no link-local address but what it is given
 		if i.Autoconf {
 			set = map[string]string{"accept_ra": "2", "addr_gen_mode": "1"} // 2: even if a container has it forward
 		}
