@@ -13,9 +13,11 @@ import (
 
 	"berth/configs"
 	"berth/process"
+	"berth/sandbox/agentapi"
 	"berth/sandbox/remote"
 	"berth/sandbox/vm"
 	"berth/sandbox/vm/image"
+	"berth/sandbox/vm/network"
 )
 
 // booter makes the machine of one pod.
@@ -26,7 +28,17 @@ type booter struct {
 	state state
 }
 
+// booting is one machine on its way.
+type booting struct {
+	booter
+	left traces
+}
+
 func (b booter) boot(ctx context.Context, r remote.BootRequest) (remote.Machine, error) {
+	return (&booting{booter: b}).boot(ctx, r)
+}
+
+func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Machine, retErr error) {
 	conf := b.conf
 	img, err := image.Open(conf.Image)
 	if err != nil {
@@ -44,42 +56,73 @@ func (b booter) boot(ctx context.Context, r remote.BootRequest) (remote.Machine,
 	for _, a := range conf.Accel {
 		accel = append(accel, vm.Accel(a))
 	}
-	network, err := openNetwork(r.Spec)
+	namespace, net, err := b.openNetwork(ctx, r.Spec)
 	if err != nil {
 		return nil, err
 	}
-	if network != nil {
-		defer func() { _ = network.Close() }()
+	defer func() {
+		net.Close()
+		_ = namespace.Close()
+		if retErr != nil {
+			retErr = errors.Join(retErr, b.undo(ctx))
+		}
+	}()
+	var nics []vm.NIC
+	for _, n := range net.NICs {
+		nics = append(nics, vm.NIC{Tap: n.Tap, MAC: n.MAC})
 	}
 	own := conf.UIDBase + os.Getpid()
 	m, err := vm.Boot(ctx, vm.Config{
 		ID: b.id, Supervisor: b.sup, Image: img, Accel: accel, MemoryMiB: memory, CPUs: cpus,
-		Share: r.Share, Network: network, QEMU: conf.QEMU, Virtiofsd: conf.Virtiofsd,
+		Share: r.Share, NICs: nics, Network: namespace, QEMU: conf.QEMU, Virtiofsd: conf.Virtiofsd,
 		Launcher: []string{self, launchArg}, UID: own, GID: own, Cgroup: cgroupsPath(r.Spec, b.id),
 	})
 	if err != nil {
 		return nil, err
 	}
 	if loc, ok := m.Cgroup(); ok {
-		if err := b.state.write(loc); err != nil {
+		b.left.Cgroup = &loc
+		if err := b.state.write(b.left); err != nil {
 			return nil, errors.Join(err, m.Close(context.WithoutCancel(ctx)))
 		}
 	}
-	return machine{m, b.state}, nil
+	return machine{m, b.state, b.left, net.Request}, nil
 }
 
-// openNetwork opens the pod's network namespace; nil if it has none of its own.
-func openNetwork(spec *specs.Spec) (*os.File, error) {
+// undo removes what a machine has left that did not come to be. What cannot be
+// removed stays noted.
+func (b *booting) undo(ctx context.Context) error {
+	if err := b.left.remove(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	return b.state.remove()
+}
+
+// openNetwork opens the pod's network. A pod whose network namespace is yet to
+// be made gets one here, with nothing in it.
+func (b *booting) openNetwork(ctx context.Context, spec *specs.Spec) (namespace *os.File, _ *network.Network, err error) {
+	path := ""
 	for _, ns := range spec.Linux.Namespaces {
-		if ns.Type == specs.NetworkNamespace && ns.Path != "" {
-			f, err := os.Open(ns.Path)
-			if err != nil {
-				return nil, fmt.Errorf("open the pod's network namespace: %w", err)
-			}
-			return f, nil
+		if ns.Type == specs.NetworkNamespace {
+			path = ns.Path
 		}
 	}
-	return nil, nil
+	if path == "" {
+		namespace, err = network.NewNamespace()
+	} else {
+		namespace, err = os.Open(path)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the pod's network namespace: %w", err)
+	}
+	net, err := network.Open(path, namespace, func(r network.Record) error {
+		b.left.Network = &r
+		return b.state.write(b.left)
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, b.undo(ctx), namespace.Close())
+	}
+	return namespace, net, nil
 }
 
 // cgroupsPath is where the machine goes: the place that the pod's first
@@ -94,7 +137,9 @@ func cgroupsPath(spec *specs.Spec, id string) string {
 // machine is a vm.Machine as a pod wants one.
 type machine struct {
 	*vm.Machine
-	state state
+	state   state
+	left    traces
+	network *agentapi.NetworkRequest
 }
 
 // Close lets go of the machine, and of what was noted for others to do so.
@@ -102,7 +147,20 @@ func (m machine) Close(ctx context.Context) error {
 	if err := m.Machine.Close(ctx); err != nil {
 		return err
 	}
+	if m.left.Network != nil {
+		if err := m.left.Network.Remove(); err != nil {
+			return err
+		}
+	}
 	return m.state.remove()
+}
+
+// Network is the pod's; a guest has nothing to do for one that is empty.
+func (m machine) Network() *agentapi.NetworkRequest {
+	if len(m.network.Interfaces) == 0 {
+		return nil
+	}
+	return m.network
 }
 
 func (m machine) Conn() io.ReadWriteCloser { return m.Transport() }

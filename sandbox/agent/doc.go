@@ -18,5 +18,8 @@
 // has died can thus not leave a machine behind. If PID 1 itself ends the kernel
 // panics, which ends the machine too (panic=-1 and QEMU's -no-reboot).
 //
+// [SetUpNetwork] makes the guest's network what the pod's is, once, before there
+// are containers. Names, addresses and routes are the host's word.
+//
 // What does not belong here: anything that runs on the host.
 package agent

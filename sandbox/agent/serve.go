@@ -40,6 +40,8 @@ type Config struct {
 	// Share is where the guest has what the host shares with it. What is
 	// mounted below Share/ID is let go of when the container is deleted.
 	Share string
+	// Network is true where the network is the guest's own, to be set up.
+	Network bool
 	// PowerOff ends the guest, once Shutdown was answered; nil does nothing.
 	PowerOff func()
 }

@@ -262,6 +262,543 @@ func (x *CreateRequest) GetShmSize() uint64 {
 	return 0
 }
 
+// NetworkRequest is a network namespace. Addresses have 4 bytes or 16, and are
+// zero where there is none to name. Numbers are those of rtnetlink(7).
+type NetworkRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Interfaces []*Interface           `protobuf:"bytes,1,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
+	// routes can be added in their order: what a gateway is reached by comes first.
+	Routes        []*Route     `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`
+	Neighbours    []*Neighbour `protobuf:"bytes,3,rep,name=neighbours,proto3" json:"neighbours,omitempty"`
+	Rules         []*Rule      `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkRequest) Reset() {
+	*x = NetworkRequest{}
+	mi := &file_agent_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkRequest) ProtoMessage() {}
+
+func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
+func (*NetworkRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *NetworkRequest) GetInterfaces() []*Interface {
+	if x != nil {
+		return x.Interfaces
+	}
+	return nil
+}
+
+func (x *NetworkRequest) GetRoutes() []*Route {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+func (x *NetworkRequest) GetNeighbours() []*Neighbour {
+	if x != nil {
+		return x.Neighbours
+	}
+	return nil
+}
+
+func (x *NetworkRequest) GetRules() []*Rule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+type Interface struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is what the interface is to be called.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// mac is that of the machine's NIC; empty for the loopback interface.
+	Mac       []byte     `protobuf:"bytes,2,opt,name=mac,proto3" json:"mac,omitempty"`
+	Mtu       uint32     `protobuf:"varint,3,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	Addresses []*Address `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// autoconf has the guest take IPv6 addresses and routes from its routers.
+	Autoconf      bool `protobuf:"varint,5,opt,name=autoconf,proto3" json:"autoconf,omitempty"`
+	NoIpv6        bool `protobuf:"varint,6,opt,name=no_ipv6,json=noIpv6,proto3" json:"no_ipv6,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Interface) Reset() {
+	*x = Interface{}
+	mi := &file_agent_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Interface) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Interface) ProtoMessage() {}
+
+func (x *Interface) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Interface.ProtoReflect.Descriptor instead.
+func (*Interface) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Interface) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Interface) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
+func (x *Interface) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+func (x *Interface) GetAddresses() []*Address {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *Interface) GetAutoconf() bool {
+	if x != nil {
+		return x.Autoconf
+	}
+	return false
+}
+
+func (x *Interface) GetNoIpv6() bool {
+	if x != nil {
+		return x.NoIpv6
+	}
+	return false
+}
+
+type Address struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Local  []byte                 `protobuf:"bytes,1,opt,name=local,proto3" json:"local,omitempty"`
+	Prefix uint32                 `protobuf:"varint,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// peer is the other end of a point-to-point link, else empty.
+	Peer          []byte `protobuf:"bytes,3,opt,name=peer,proto3" json:"peer,omitempty"`
+	Broadcast     []byte `protobuf:"bytes,4,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
+	Scope         uint32 `protobuf:"varint,5,opt,name=scope,proto3" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Address) Reset() {
+	*x = Address{}
+	mi := &file_agent_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Address) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Address) ProtoMessage() {}
+
+func (x *Address) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Address.ProtoReflect.Descriptor instead.
+func (*Address) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Address) GetLocal() []byte {
+	if x != nil {
+		return x.Local
+	}
+	return nil
+}
+
+func (x *Address) GetPrefix() uint32 {
+	if x != nil {
+		return x.Prefix
+	}
+	return 0
+}
+
+func (x *Address) GetPeer() []byte {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *Address) GetBroadcast() []byte {
+	if x != nil {
+		return x.Broadcast
+	}
+	return nil
+}
+
+func (x *Address) GetScope() uint32 {
+	if x != nil {
+		return x.Scope
+	}
+	return 0
+}
+
+type Route struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Destination []byte                 `protobuf:"bytes,1,opt,name=destination,proto3" json:"destination,omitempty"`
+	Prefix      uint32                 `protobuf:"varint,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Table       uint32                 `protobuf:"varint,3,opt,name=table,proto3" json:"table,omitempty"`
+	Type        uint32                 `protobuf:"varint,4,opt,name=type,proto3" json:"type,omitempty"`
+	Scope       uint32                 `protobuf:"varint,5,opt,name=scope,proto3" json:"scope,omitempty"`
+	Protocol    uint32                 `protobuf:"varint,6,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Priority    uint32                 `protobuf:"varint,7,opt,name=priority,proto3" json:"priority,omitempty"`
+	Tos         uint32                 `protobuf:"varint,8,opt,name=tos,proto3" json:"tos,omitempty"`
+	// source is the address to prefer as the sender's.
+	Source []byte `protobuf:"bytes,9,opt,name=source,proto3" json:"source,omitempty"`
+	// metrics are by number, RTAX_MTU and the like.
+	Metrics map[uint32]uint32 `protobuf:"bytes,10,rep,name=metrics,proto3" json:"metrics,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// hops are none for a route that leads nowhere, and several to share the load.
+	Hops          []*Hop `protobuf:"bytes,11,rep,name=hops,proto3" json:"hops,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Route) Reset() {
+	*x = Route{}
+	mi := &file_agent_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Route) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Route) ProtoMessage() {}
+
+func (x *Route) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Route.ProtoReflect.Descriptor instead.
+func (*Route) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Route) GetDestination() []byte {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
+func (x *Route) GetPrefix() uint32 {
+	if x != nil {
+		return x.Prefix
+	}
+	return 0
+}
+
+func (x *Route) GetTable() uint32 {
+	if x != nil {
+		return x.Table
+	}
+	return 0
+}
+
+func (x *Route) GetType() uint32 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *Route) GetScope() uint32 {
+	if x != nil {
+		return x.Scope
+	}
+	return 0
+}
+
+func (x *Route) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *Route) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *Route) GetTos() uint32 {
+	if x != nil {
+		return x.Tos
+	}
+	return 0
+}
+
+func (x *Route) GetSource() []byte {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *Route) GetMetrics() map[uint32]uint32 {
+	if x != nil {
+		return x.Metrics
+	}
+	return nil
+}
+
+func (x *Route) GetHops() []*Hop {
+	if x != nil {
+		return x.Hops
+	}
+	return nil
+}
+
+type Hop struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Interface string                 `protobuf:"bytes,1,opt,name=interface,proto3" json:"interface,omitempty"`
+	Gateway   []byte                 `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	Onlink    bool                   `protobuf:"varint,3,opt,name=onlink,proto3" json:"onlink,omitempty"`
+	// weight is one less than that of the user's, as the kernel has it.
+	Weight        uint32 `protobuf:"varint,4,opt,name=weight,proto3" json:"weight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hop) Reset() {
+	*x = Hop{}
+	mi := &file_agent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hop) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hop) ProtoMessage() {}
+
+func (x *Hop) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hop.ProtoReflect.Descriptor instead.
+func (*Hop) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Hop) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *Hop) GetGateway() []byte {
+	if x != nil {
+		return x.Gateway
+	}
+	return nil
+}
+
+func (x *Hop) GetOnlink() bool {
+	if x != nil {
+		return x.Onlink
+	}
+	return false
+}
+
+func (x *Hop) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+type Neighbour struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Interface     string                 `protobuf:"bytes,1,opt,name=interface,proto3" json:"interface,omitempty"`
+	Address       []byte                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Mac           []byte                 `protobuf:"bytes,3,opt,name=mac,proto3" json:"mac,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Neighbour) Reset() {
+	*x = Neighbour{}
+	mi := &file_agent_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Neighbour) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Neighbour) ProtoMessage() {}
+
+func (x *Neighbour) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Neighbour.ProtoReflect.Descriptor instead.
+func (*Neighbour) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Neighbour) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *Neighbour) GetAddress() []byte {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *Neighbour) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
+// Rule chooses a table of routes: an RTM_NEWRULE message without its header. It
+// has no number that means something in one namespace alone.
+type Rule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       []byte                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rule) Reset() {
+	*x = Rule{}
+	mi := &file_agent_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rule) ProtoMessage() {}
+
+func (x *Rule) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rule.ProtoReflect.Descriptor instead.
+func (*Rule) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Rule) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
 type ExecRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Container string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
@@ -277,7 +814,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +826,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +839,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExecRequest) GetContainer() string {
@@ -356,7 +893,7 @@ type ContainerRequest struct {
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -368,7 +905,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -381,7 +918,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{4}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ContainerRequest) GetContainer() string {
@@ -400,7 +937,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -412,7 +949,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -425,7 +962,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ProcessRequest) GetProcess() uint64 {
@@ -447,7 +984,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +996,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +1009,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SignalRequest) GetProcess() uint64 {
@@ -505,7 +1042,7 @@ type FrozenResponse struct {
 
 func (x *FrozenResponse) Reset() {
 	*x = FrozenResponse{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +1054,7 @@ func (x *FrozenResponse) String() string {
 func (*FrozenResponse) ProtoMessage() {}
 
 func (x *FrozenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +1067,7 @@ func (x *FrozenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenResponse.ProtoReflect.Descriptor instead.
 func (*FrozenResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FrozenResponse) GetFrozen() bool {
@@ -551,7 +1088,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +1100,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +1113,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UpdateRequest) GetContainer() string {
@@ -604,7 +1141,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +1153,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +1166,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StatsResponse) GetTypeUrl() string {
@@ -657,7 +1194,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -669,7 +1206,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -682,7 +1219,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ResizeRequest) GetProcess() uint64 {
@@ -718,7 +1255,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +1267,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +1280,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DrainResponse) GetStdout() uint64 {
@@ -770,7 +1307,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +1319,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +1332,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeleteRequest) GetContainer() string {
@@ -827,7 +1364,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +1376,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +1389,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -911,7 +1448,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1460,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1473,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Exit) GetProcess() uint64 {
@@ -979,7 +1516,7 @@ type OOM struct {
 
 func (x *OOM) Reset() {
 	*x = OOM{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1528,7 @@ func (x *OOM) String() string {
 func (*OOM) ProtoMessage() {}
 
 func (x *OOM) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1541,7 @@ func (x *OOM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOM.ProtoReflect.Descriptor instead.
 func (*OOM) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *OOM) GetContainer() string {
@@ -1050,7 +1587,56 @@ const file_agent_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fSysctlsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb4\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe1\x01\n" +
+	"\x0eNetworkRequest\x129\n" +
+	"\n" +
+	"interfaces\x18\x01 \x03(\v2\x19.berth.agent.v1.InterfaceR\n" +
+	"interfaces\x12-\n" +
+	"\x06routes\x18\x02 \x03(\v2\x15.berth.agent.v1.RouteR\x06routes\x129\n" +
+	"\n" +
+	"neighbours\x18\x03 \x03(\v2\x19.berth.agent.v1.NeighbourR\n" +
+	"neighbours\x12*\n" +
+	"\x05rules\x18\x04 \x03(\v2\x14.berth.agent.v1.RuleR\x05rules\"\xaf\x01\n" +
+	"\tInterface\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03mac\x18\x02 \x01(\fR\x03mac\x12\x10\n" +
+	"\x03mtu\x18\x03 \x01(\rR\x03mtu\x125\n" +
+	"\taddresses\x18\x04 \x03(\v2\x17.berth.agent.v1.AddressR\taddresses\x12\x1a\n" +
+	"\bautoconf\x18\x05 \x01(\bR\bautoconf\x12\x17\n" +
+	"\ano_ipv6\x18\x06 \x01(\bR\x06noIpv6\"\x7f\n" +
+	"\aAddress\x12\x14\n" +
+	"\x05local\x18\x01 \x01(\fR\x05local\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\rR\x06prefix\x12\x12\n" +
+	"\x04peer\x18\x03 \x01(\fR\x04peer\x12\x1c\n" +
+	"\tbroadcast\x18\x04 \x01(\fR\tbroadcast\x12\x14\n" +
+	"\x05scope\x18\x05 \x01(\rR\x05scope\"\x86\x03\n" +
+	"\x05Route\x12 \n" +
+	"\vdestination\x18\x01 \x01(\fR\vdestination\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\rR\x06prefix\x12\x14\n" +
+	"\x05table\x18\x03 \x01(\rR\x05table\x12\x12\n" +
+	"\x04type\x18\x04 \x01(\rR\x04type\x12\x14\n" +
+	"\x05scope\x18\x05 \x01(\rR\x05scope\x12\x1a\n" +
+	"\bprotocol\x18\x06 \x01(\rR\bprotocol\x12\x1a\n" +
+	"\bpriority\x18\a \x01(\rR\bpriority\x12\x10\n" +
+	"\x03tos\x18\b \x01(\rR\x03tos\x12\x16\n" +
+	"\x06source\x18\t \x01(\fR\x06source\x12<\n" +
+	"\ametrics\x18\n" +
+	" \x03(\v2\".berth.agent.v1.Route.MetricsEntryR\ametrics\x12'\n" +
+	"\x04hops\x18\v \x03(\v2\x13.berth.agent.v1.HopR\x04hops\x1a:\n" +
+	"\fMetricsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"m\n" +
+	"\x03Hop\x12\x1c\n" +
+	"\tinterface\x18\x01 \x01(\tR\tinterface\x12\x18\n" +
+	"\agateway\x18\x02 \x01(\fR\agateway\x12\x16\n" +
+	"\x06onlink\x18\x03 \x01(\bR\x06onlink\x12\x16\n" +
+	"\x06weight\x18\x04 \x01(\rR\x06weight\"U\n" +
+	"\tNeighbour\x12\x1c\n" +
+	"\tinterface\x18\x01 \x01(\tR\tinterface\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\fR\aaddress\x12\x10\n" +
+	"\x03mac\x18\x03 \x01(\fR\x03mac\" \n" +
+	"\x04Rule\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\fR\amessage\"\xb4\x01\n" +
 	"\vExecRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x18\n" +
 	"\aprocess\x18\x02 \x01(\x04R\aprocess\x12\x12\n" +
@@ -1095,8 +1681,9 @@ const file_agent_proto_rawDesc = "" +
 	"\toom_kills\x18\x04 \x01(\x04R\boomKills\"9\n" +
 	"\x03OOM\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x14\n" +
-	"\x05kills\x18\x02 \x01(\x04R\x05kills2\xa6\b\n" +
-	"\x05Agent\x12>\n" +
+	"\x05kills\x18\x02 \x01(\x04R\x05kills2\xed\b\n" +
+	"\x05Agent\x12E\n" +
+	"\fSetUpNetwork\x12\x1e.berth.agent.v1.NetworkRequest\x1a\x15.berth.agent.v1.Empty\x12>\n" +
 	"\x06Create\x12\x1d.berth.agent.v1.CreateRequest\x1a\x15.berth.agent.v1.Empty\x12@\n" +
 	"\x05Start\x12 .berth.agent.v1.ContainerRequest\x1a\x15.berth.agent.v1.Empty\x12:\n" +
 	"\x04Exec\x12\x1b.berth.agent.v1.ExecRequest\x1a\x15.berth.agent.v1.Empty\x12>\n" +
@@ -1126,71 +1713,88 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_agent_proto_goTypes = []any{
 	(*Empty)(nil),            // 0: berth.agent.v1.Empty
 	(*Stdio)(nil),            // 1: berth.agent.v1.Stdio
 	(*CreateRequest)(nil),    // 2: berth.agent.v1.CreateRequest
-	(*ExecRequest)(nil),      // 3: berth.agent.v1.ExecRequest
-	(*ContainerRequest)(nil), // 4: berth.agent.v1.ContainerRequest
-	(*ProcessRequest)(nil),   // 5: berth.agent.v1.ProcessRequest
-	(*SignalRequest)(nil),    // 6: berth.agent.v1.SignalRequest
-	(*FrozenResponse)(nil),   // 7: berth.agent.v1.FrozenResponse
-	(*UpdateRequest)(nil),    // 8: berth.agent.v1.UpdateRequest
-	(*StatsResponse)(nil),    // 9: berth.agent.v1.StatsResponse
-	(*ResizeRequest)(nil),    // 10: berth.agent.v1.ResizeRequest
-	(*DrainResponse)(nil),    // 11: berth.agent.v1.DrainResponse
-	(*DeleteRequest)(nil),    // 12: berth.agent.v1.DeleteRequest
-	(*Event)(nil),            // 13: berth.agent.v1.Event
-	(*Exit)(nil),             // 14: berth.agent.v1.Exit
-	(*OOM)(nil),              // 15: berth.agent.v1.OOM
-	nil,                      // 16: berth.agent.v1.CreateRequest.JoinEntry
-	nil,                      // 17: berth.agent.v1.CreateRequest.SysctlsEntry
+	(*NetworkRequest)(nil),   // 3: berth.agent.v1.NetworkRequest
+	(*Interface)(nil),        // 4: berth.agent.v1.Interface
+	(*Address)(nil),          // 5: berth.agent.v1.Address
+	(*Route)(nil),            // 6: berth.agent.v1.Route
+	(*Hop)(nil),              // 7: berth.agent.v1.Hop
+	(*Neighbour)(nil),        // 8: berth.agent.v1.Neighbour
+	(*Rule)(nil),             // 9: berth.agent.v1.Rule
+	(*ExecRequest)(nil),      // 10: berth.agent.v1.ExecRequest
+	(*ContainerRequest)(nil), // 11: berth.agent.v1.ContainerRequest
+	(*ProcessRequest)(nil),   // 12: berth.agent.v1.ProcessRequest
+	(*SignalRequest)(nil),    // 13: berth.agent.v1.SignalRequest
+	(*FrozenResponse)(nil),   // 14: berth.agent.v1.FrozenResponse
+	(*UpdateRequest)(nil),    // 15: berth.agent.v1.UpdateRequest
+	(*StatsResponse)(nil),    // 16: berth.agent.v1.StatsResponse
+	(*ResizeRequest)(nil),    // 17: berth.agent.v1.ResizeRequest
+	(*DrainResponse)(nil),    // 18: berth.agent.v1.DrainResponse
+	(*DeleteRequest)(nil),    // 19: berth.agent.v1.DeleteRequest
+	(*Event)(nil),            // 20: berth.agent.v1.Event
+	(*Exit)(nil),             // 21: berth.agent.v1.Exit
+	(*OOM)(nil),              // 22: berth.agent.v1.OOM
+	nil,                      // 23: berth.agent.v1.CreateRequest.JoinEntry
+	nil,                      // 24: berth.agent.v1.CreateRequest.SysctlsEntry
+	nil,                      // 25: berth.agent.v1.Route.MetricsEntry
 }
 var file_agent_proto_depIdxs = []int32{
 	1,  // 0: berth.agent.v1.CreateRequest.stdio:type_name -> berth.agent.v1.Stdio
-	16, // 1: berth.agent.v1.CreateRequest.join:type_name -> berth.agent.v1.CreateRequest.JoinEntry
-	17, // 2: berth.agent.v1.CreateRequest.sysctls:type_name -> berth.agent.v1.CreateRequest.SysctlsEntry
-	1,  // 3: berth.agent.v1.ExecRequest.stdio:type_name -> berth.agent.v1.Stdio
-	14, // 4: berth.agent.v1.Event.exit:type_name -> berth.agent.v1.Exit
-	15, // 5: berth.agent.v1.Event.oom:type_name -> berth.agent.v1.OOM
-	2,  // 6: berth.agent.v1.Agent.Create:input_type -> berth.agent.v1.CreateRequest
-	4,  // 7: berth.agent.v1.Agent.Start:input_type -> berth.agent.v1.ContainerRequest
-	3,  // 8: berth.agent.v1.Agent.Exec:input_type -> berth.agent.v1.ExecRequest
-	6,  // 9: berth.agent.v1.Agent.Signal:input_type -> berth.agent.v1.SignalRequest
-	4,  // 10: berth.agent.v1.Agent.Kill:input_type -> berth.agent.v1.ContainerRequest
-	4,  // 11: berth.agent.v1.Agent.Pause:input_type -> berth.agent.v1.ContainerRequest
-	4,  // 12: berth.agent.v1.Agent.Resume:input_type -> berth.agent.v1.ContainerRequest
-	4,  // 13: berth.agent.v1.Agent.Frozen:input_type -> berth.agent.v1.ContainerRequest
-	4,  // 14: berth.agent.v1.Agent.Thaw:input_type -> berth.agent.v1.ContainerRequest
-	8,  // 15: berth.agent.v1.Agent.Update:input_type -> berth.agent.v1.UpdateRequest
-	4,  // 16: berth.agent.v1.Agent.Stats:input_type -> berth.agent.v1.ContainerRequest
-	10, // 17: berth.agent.v1.Agent.Resize:input_type -> berth.agent.v1.ResizeRequest
-	5,  // 18: berth.agent.v1.Agent.Drain:input_type -> berth.agent.v1.ProcessRequest
-	5,  // 19: berth.agent.v1.Agent.Release:input_type -> berth.agent.v1.ProcessRequest
-	12, // 20: berth.agent.v1.Agent.Delete:input_type -> berth.agent.v1.DeleteRequest
-	0,  // 21: berth.agent.v1.Agent.Shutdown:input_type -> berth.agent.v1.Empty
-	0,  // 22: berth.agent.v1.Agent.Create:output_type -> berth.agent.v1.Empty
-	0,  // 23: berth.agent.v1.Agent.Start:output_type -> berth.agent.v1.Empty
-	0,  // 24: berth.agent.v1.Agent.Exec:output_type -> berth.agent.v1.Empty
-	0,  // 25: berth.agent.v1.Agent.Signal:output_type -> berth.agent.v1.Empty
-	0,  // 26: berth.agent.v1.Agent.Kill:output_type -> berth.agent.v1.Empty
-	0,  // 27: berth.agent.v1.Agent.Pause:output_type -> berth.agent.v1.Empty
-	0,  // 28: berth.agent.v1.Agent.Resume:output_type -> berth.agent.v1.Empty
-	7,  // 29: berth.agent.v1.Agent.Frozen:output_type -> berth.agent.v1.FrozenResponse
-	0,  // 30: berth.agent.v1.Agent.Thaw:output_type -> berth.agent.v1.Empty
-	0,  // 31: berth.agent.v1.Agent.Update:output_type -> berth.agent.v1.Empty
-	9,  // 32: berth.agent.v1.Agent.Stats:output_type -> berth.agent.v1.StatsResponse
-	0,  // 33: berth.agent.v1.Agent.Resize:output_type -> berth.agent.v1.Empty
-	11, // 34: berth.agent.v1.Agent.Drain:output_type -> berth.agent.v1.DrainResponse
-	0,  // 35: berth.agent.v1.Agent.Release:output_type -> berth.agent.v1.Empty
-	0,  // 36: berth.agent.v1.Agent.Delete:output_type -> berth.agent.v1.Empty
-	0,  // 37: berth.agent.v1.Agent.Shutdown:output_type -> berth.agent.v1.Empty
-	22, // [22:38] is the sub-list for method output_type
-	6,  // [6:22] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	23, // 1: berth.agent.v1.CreateRequest.join:type_name -> berth.agent.v1.CreateRequest.JoinEntry
+	24, // 2: berth.agent.v1.CreateRequest.sysctls:type_name -> berth.agent.v1.CreateRequest.SysctlsEntry
+	4,  // 3: berth.agent.v1.NetworkRequest.interfaces:type_name -> berth.agent.v1.Interface
+	6,  // 4: berth.agent.v1.NetworkRequest.routes:type_name -> berth.agent.v1.Route
+	8,  // 5: berth.agent.v1.NetworkRequest.neighbours:type_name -> berth.agent.v1.Neighbour
+	9,  // 6: berth.agent.v1.NetworkRequest.rules:type_name -> berth.agent.v1.Rule
+	5,  // 7: berth.agent.v1.Interface.addresses:type_name -> berth.agent.v1.Address
+	25, // 8: berth.agent.v1.Route.metrics:type_name -> berth.agent.v1.Route.MetricsEntry
+	7,  // 9: berth.agent.v1.Route.hops:type_name -> berth.agent.v1.Hop
+	1,  // 10: berth.agent.v1.ExecRequest.stdio:type_name -> berth.agent.v1.Stdio
+	21, // 11: berth.agent.v1.Event.exit:type_name -> berth.agent.v1.Exit
+	22, // 12: berth.agent.v1.Event.oom:type_name -> berth.agent.v1.OOM
+	3,  // 13: berth.agent.v1.Agent.SetUpNetwork:input_type -> berth.agent.v1.NetworkRequest
+	2,  // 14: berth.agent.v1.Agent.Create:input_type -> berth.agent.v1.CreateRequest
+	11, // 15: berth.agent.v1.Agent.Start:input_type -> berth.agent.v1.ContainerRequest
+	10, // 16: berth.agent.v1.Agent.Exec:input_type -> berth.agent.v1.ExecRequest
+	13, // 17: berth.agent.v1.Agent.Signal:input_type -> berth.agent.v1.SignalRequest
+	11, // 18: berth.agent.v1.Agent.Kill:input_type -> berth.agent.v1.ContainerRequest
+	11, // 19: berth.agent.v1.Agent.Pause:input_type -> berth.agent.v1.ContainerRequest
+	11, // 20: berth.agent.v1.Agent.Resume:input_type -> berth.agent.v1.ContainerRequest
+	11, // 21: berth.agent.v1.Agent.Frozen:input_type -> berth.agent.v1.ContainerRequest
+	11, // 22: berth.agent.v1.Agent.Thaw:input_type -> berth.agent.v1.ContainerRequest
+	15, // 23: berth.agent.v1.Agent.Update:input_type -> berth.agent.v1.UpdateRequest
+	11, // 24: berth.agent.v1.Agent.Stats:input_type -> berth.agent.v1.ContainerRequest
+	17, // 25: berth.agent.v1.Agent.Resize:input_type -> berth.agent.v1.ResizeRequest
+	12, // 26: berth.agent.v1.Agent.Drain:input_type -> berth.agent.v1.ProcessRequest
+	12, // 27: berth.agent.v1.Agent.Release:input_type -> berth.agent.v1.ProcessRequest
+	19, // 28: berth.agent.v1.Agent.Delete:input_type -> berth.agent.v1.DeleteRequest
+	0,  // 29: berth.agent.v1.Agent.Shutdown:input_type -> berth.agent.v1.Empty
+	0,  // 30: berth.agent.v1.Agent.SetUpNetwork:output_type -> berth.agent.v1.Empty
+	0,  // 31: berth.agent.v1.Agent.Create:output_type -> berth.agent.v1.Empty
+	0,  // 32: berth.agent.v1.Agent.Start:output_type -> berth.agent.v1.Empty
+	0,  // 33: berth.agent.v1.Agent.Exec:output_type -> berth.agent.v1.Empty
+	0,  // 34: berth.agent.v1.Agent.Signal:output_type -> berth.agent.v1.Empty
+	0,  // 35: berth.agent.v1.Agent.Kill:output_type -> berth.agent.v1.Empty
+	0,  // 36: berth.agent.v1.Agent.Pause:output_type -> berth.agent.v1.Empty
+	0,  // 37: berth.agent.v1.Agent.Resume:output_type -> berth.agent.v1.Empty
+	14, // 38: berth.agent.v1.Agent.Frozen:output_type -> berth.agent.v1.FrozenResponse
+	0,  // 39: berth.agent.v1.Agent.Thaw:output_type -> berth.agent.v1.Empty
+	0,  // 40: berth.agent.v1.Agent.Update:output_type -> berth.agent.v1.Empty
+	16, // 41: berth.agent.v1.Agent.Stats:output_type -> berth.agent.v1.StatsResponse
+	0,  // 42: berth.agent.v1.Agent.Resize:output_type -> berth.agent.v1.Empty
+	18, // 43: berth.agent.v1.Agent.Drain:output_type -> berth.agent.v1.DrainResponse
+	0,  // 44: berth.agent.v1.Agent.Release:output_type -> berth.agent.v1.Empty
+	0,  // 45: berth.agent.v1.Agent.Delete:output_type -> berth.agent.v1.Empty
+	0,  // 46: berth.agent.v1.Agent.Shutdown:output_type -> berth.agent.v1.Empty
+	30, // [30:47] is the sub-list for method output_type
+	13, // [13:30] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -1198,7 +1802,7 @@ func file_agent_proto_init() {
 	if File_agent_proto != nil {
 		return
 	}
-	file_agent_proto_msgTypes[13].OneofWrappers = []any{
+	file_agent_proto_msgTypes[20].OneofWrappers = []any{
 		(*Event_Exit)(nil),
 		(*Event_Oom)(nil),
 	}
@@ -1208,7 +1812,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -8,6 +8,7 @@ import (
 )
 
 type AgentService interface {
+	SetUpNetwork(context.Context, *NetworkRequest) (*Empty, error)
 	Create(context.Context, *CreateRequest) (*Empty, error)
 	Start(context.Context, *ContainerRequest) (*Empty, error)
 	Exec(context.Context, *ExecRequest) (*Empty, error)
@@ -29,6 +30,13 @@ type AgentService interface {
 func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 	srv.RegisterService("berth.agent.v1.Agent", &ttrpc.ServiceDesc{
 		Methods: map[string]ttrpc.Method{
+			"SetUpNetwork": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req NetworkRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.SetUpNetwork(ctx, &req)
+			},
 			"Create": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req CreateRequest
 				if err := unmarshal(&req); err != nil {
@@ -153,6 +161,14 @@ func NewAgentClient(client *ttrpc.Client) AgentService {
 	return &agentClient{
 		client: client,
 	}
+}
+
+func (c *agentClient) SetUpNetwork(ctx context.Context, req *NetworkRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "SetUpNetwork", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
 }
 
 func (c *agentClient) Create(ctx context.Context, req *CreateRequest) (*Empty, error) {

@@ -22,6 +22,8 @@ const (
 	// calls; an emulated one that is busy still answers within a second.
 	signalTimeout = 10 * time.Second
 	readTimeout   = 5 * time.Second
+	// networkTimeout is for some thousand routes.
+	networkTimeout = 30 * time.Second
 	// runtimeTimeout is for calls of the guest's runtime.
 	runtimeTimeout = 2 * time.Minute
 )

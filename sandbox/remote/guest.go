@@ -24,6 +24,8 @@ import (
 type Machine interface {
 	// Conn is the byte stream to the agent. It is closed with the session.
 	Conn() io.ReadWriteCloser
+	// Network is what the guest's is to be; nil leaves it as it is.
+	Network() *agentapi.NetworkRequest
 	// Pid stands on this kernel for every process in the guest.
 	Pid() int
 	// Done is closed once the machine has ended; Err then says why.
@@ -111,6 +113,11 @@ func connect(ctx context.Context, m Machine) (_ *guest, retErr error) {
 	r.agent = agentapi.NewAgentClient(r.rpc)
 	r.work.Go(func() { r.fail(r.hear()) })
 	r.work.Go(r.watch)
+	if n := m.Network(); n != nil {
+		if _, err := call(ctx, r, networkTimeout, "set up the network", r.agent.SetUpNetwork, n); err != nil {
+			return nil, err
+		}
+	}
 	return r, nil
 }
 

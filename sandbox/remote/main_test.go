@@ -17,6 +17,7 @@ import (
 	"berth/process"
 	"berth/process/oci"
 	"berth/sandbox/agent"
+	"berth/sandbox/agentapi"
 	"berth/sandbox/mux"
 	"berth/test/leak"
 )
@@ -71,7 +72,10 @@ type fakeMachine struct {
 
 func (m *fakeMachine) Conn() io.ReadWriteCloser { return m.conn }
 func (m *fakeMachine) Pid() int                 { return m.proc.Pid() }
-func (m *fakeMachine) Done() <-chan struct{}    { return m.proc.Done() }
+
+func (m *fakeMachine) Network() *agentapi.NetworkRequest { return nil } // it has this kernel's
+
+func (m *fakeMachine) Done() <-chan struct{} { return m.proc.Done() }
 
 func (m *fakeMachine) Err() error {
 	select {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -75,6 +76,7 @@ cdi_spec_dirs = ['@DIR@/cdi']
 [plugins.'io.containerd.cri.v1.runtime'.cni]
 bin_dirs = ['@TOOLS@']
 conf_dir = '@DIR@/cni'
+max_conf_num = @NETWORKS@
 [plugins.'io.containerd.cri.v1.runtime'.containerd]
 default_runtime_name = 'pod'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.pod]
@@ -150,13 +152,16 @@ func (n *Node) writeConfig() error {
 		"@PAUSE@", image.Pause,
 		"@BIN@", filepath.Join(n.checkout, "bin"),
 		"@TOOLS@", filepath.Join(n.checkout, ".tools", "bin"),
+		"@NETWORKS@", strconv.Itoa(len(n.config.networks())),
 		"@GUEST@", filepath.Join(n.checkout, ".tools", "guest"),
 	)
 	files := map[string]string{
-		"config.toml":        configTemplate,
-		"cni/berth.conflist": cniTemplate,
-		"vm.toml":            vmTemplate,
-		"crictl.yaml":        "runtime-endpoint: unix://@DIR@/c.sock\nimage-endpoint: unix://@DIR@/c.sock\ntimeout: 60\n",
+		"config.toml": configTemplate,
+		"vm.toml":     vmTemplate,
+		"crictl.yaml": "runtime-endpoint: unix://@DIR@/c.sock\nimage-endpoint: unix://@DIR@/c.sock\ntimeout: 60\n",
+	}
+	for i, network := range n.config.networks() {
+		files[fmt.Sprintf("cni/%02d.conflist", i)] = network
 	}
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(n.dir, name), []byte(values.Replace(content)), 0o600); err != nil {

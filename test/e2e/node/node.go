@@ -29,9 +29,19 @@ const startTimeout = 60 * time.Second
 type Config struct {
 	LogLevel string   // of containerd; "info" if empty
 	Env      []string // added to containerd's environment, and so to the shims'
+	// Networks are CNI configurations (conflist) of which each gives every pod an
+	// interface, eth0 and so on. @DIR@ is the node's directory. nil: one bridge.
+	Networks []string
 	// StateSize gives bundles and shim sockets a file system of their own, of so
 	// many bytes, as /run is on a host. 0: they are where the rest is.
 	StateSize int64
+}
+
+func (c Config) networks() []string {
+	if c.Networks == nil {
+		return []string{cniTemplate}
+	}
+	return c.Networks
 }
 
 func (c Config) logLevel() string {

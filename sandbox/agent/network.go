@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"berth/sandbox/agentapi"
+	"berth/sandbox/netlink"
+)
+
+// SetUpNetwork is asked by the host.
+func (s *server) SetUpNetwork(_ context.Context, r *agentapi.NetworkRequest) (*agentapi.Empty, error) {
+	if !s.cfg.Network {
+		return nil, fmt.Errorf("this agent's network is not a guest's: %w", errdefs.ErrFailedPrecondition)
+	}
+	return &agentapi.Empty{}, SetUpNetwork(r)
+}
+
+// SetUpNetwork makes the network namespace of the calling thread what r has. It
+// must have the interfaces, by their addresses, and they be as new.
+func SetUpNetwork(r *agentapi.NetworkRequest) error {
+	conn, err := netlink.Dial()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	n := &network{conn: conn, index: make(map[string]uint32)}
+	return n.setUp(r)
+}
+
+// network is the guest's, as it is being set up.
+type network struct {
+	conn  *netlink.Conn
+	index map[string]uint32 // of the interfaces, by the names that they get
+}
+
+func (n *network) setUp(r *agentapi.NetworkRequest) error {
+	if err := n.find(r.Interfaces); err != nil {
+		return err
+	}
+	if err := n.rename(r.Interfaces); err != nil {
+		return err
+	}
+	for _, i := range r.Interfaces {
+		if err := n.raise(i); err != nil {
+			return fmt.Errorf("interface %s: %w", i.Name, err)
+		}
+	}
+	for _, route := range r.Routes {
+		if err := n.route(route); err != nil {
+			return fmt.Errorf("route to %v/%d: %w", net.IP(route.Destination), route.Prefix, err)
+		}
+	}
+	for _, b := range r.Neighbours {
+		if err := n.neighbour(b); err != nil {
+			return fmt.Errorf("neighbour %v: %w", net.IP(b.Address), err)
+		}
+	}
+	for _, rule := range r.Rules {
+		m := netlink.New(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, rule.Message)
+		if err := n.conn.Do(m); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("rule of routing: %w", err)
+		}
+	}
+	return nil
+}
+
+// find finds the machine's NICs by their addresses, and lo by having none.
+func (n *network) find(interfaces []*agentapi.Interface) error {
+	byMAC := make(map[string]uint32)
+	err := n.conn.Dump(netlink.New(unix.RTM_GETLINK, 0, unix.IfInfomsg{}), func(r netlink.Reply) error {
+		var h unix.IfInfomsg
+		attrs, err := r.Header(&h)
+		if err != nil {
+			return err
+		}
+		mac := string(attrs[unix.IFLA_ADDRESS])
+		if h.Flags&unix.IFF_LOOPBACK != 0 {
+			mac = ""
+		}
+		byMAC[mac] = uint32(h.Index)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list the machine's interfaces: %w", err)
+	}
+	for _, i := range interfaces {
+		index, ok := byMAC[string(i.Mac)]
+		if !ok {
+			return fmt.Errorf("interface %s: the machine has none with the address %s: %w", i.Name, net.HardwareAddr(i.Mac), errdefs.ErrNotFound)
+		}
+		n.index[i.Name] = index
+	}
+	return nil
+}
+
+// rename gives the interfaces their names, which may be those that others have
+// so far: all of them first get one that none has.
+func (n *network) rename(interfaces []*agentapi.Interface) error {
+	for _, name := range []func(*agentapi.Interface) string{
+		func(i *agentapi.Interface) string { return fmt.Sprintf("berth%d", n.index[i.Name]) },
+		func(i *agentapi.Interface) string { return i.Name },
+	} {
+		for _, i := range interfaces {
+			if len(i.Mac) == 0 {
+				continue
+			}
+			m := netlink.New(unix.RTM_NEWLINK, 0, unix.IfInfomsg{Index: int32(n.index[i.Name])})
+			m.Add(unix.IFLA_IFNAME, name(i))
+			if err := n.conn.Do(m); err != nil {
+				return fmt.Errorf("name the interface %s: %w", name(i), err)
+			}
+		}
+	}
+	return nil
+}
+
+// raise turns an interface on and gives it its addresses.
+func (n *network) raise(i *agentapi.Interface) error {
+	if err := setUpIPv6(i); err != nil {
+		return err
+	}
+	m := netlink.New(unix.RTM_NEWLINK, 0, unix.IfInfomsg{Index: int32(n.index[i.Name]), Flags: unix.IFF_UP, Change: unix.IFF_UP})
+	m.Add(unix.IFLA_MTU, i.Mtu)
+	if err := n.conn.Do(m); err != nil {
+		return fmt.Errorf("turn it on with an MTU of %d: %w", i.Mtu, err)
+	}
+	for _, a := range i.Addresses {
+		if err := n.address(i, a); err != nil {
+			return fmt.Errorf("address %v/%d: %w", net.IP(a.Local), a.Prefix, err)
+		}
+	}
+	return nil
+}
+
+// setUpIPv6 says, before the interface is on, whether the kernel may look for
+// addresses by itself. Static ones are the pod's already: the host has looked
+// for duplicates.
+func setUpIPv6(i *agentapi.Interface) error {
+	if len(i.Mac) == 0 {
+		return nil
+	}
+	set := map[string]string{"disable_ipv6": "1"}
+	if !i.NoIpv6 {
+		set = map[string]string{"accept_ra": "0", "addr_gen_mode": "1"} // 1: no link-local address but what it is given
+		if i.Autoconf {
+			set = map[string]string{"accept_ra": "2", "addr_gen_mode": "1"} // 2: even if a container has it forward
+		}
+	}
+	for name, value := range set {
+		if err := os.WriteFile(filepath.Join("/proc/sys/net/ipv6/conf", i.Name, name), []byte(value), 0); err != nil {
+			return fmt.Errorf("set %s to %s: %w", name, value, err)
+		}
+	}
+	return nil
+}
+
+// address adds an address. The routes are given beside it, all of them.
+func (n *network) address(i *agentapi.Interface, a *agentapi.Address) error {
+	m := netlink.New(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, unix.IfAddrmsg{
+		Family: family(a.Local), Prefixlen: uint8(a.Prefix), Scope: uint8(a.Scope), Index: n.index[i.Name],
+	})
+	m.Add(unix.IFA_LOCAL, a.Local)
+	peer := a.Peer
+	if len(peer) == 0 {
+		peer = a.Local
+	}
+	m.Add(unix.IFA_ADDRESS, peer)
+	if len(a.Broadcast) > 0 {
+		m.Add(unix.IFA_BROADCAST, a.Broadcast)
+	}
+	m.Add(unix.IFA_FLAGS, uint32(unix.IFA_F_NODAD|unix.IFA_F_NOPREFIXROUTE))
+	return n.conn.Do(m)
+}
+
+func (n *network) neighbour(b *agentapi.Neighbour) error {
+	m := netlink.New(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, unix.NdMsg{
+		Family: family(b.Address), Ifindex: int32(n.index[b.Interface]), State: unix.NUD_PERMANENT,
+	})
+	m.Add(unix.NDA_DST, b.Address)
+	m.Add(unix.NDA_LLADDR, b.Mac)
+	return n.conn.Do(m)
+}
+
+func family(address []byte) uint8 {
+	if len(address) == net.IPv4len {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
