@@ -76,27 +76,31 @@ func TestCredit(t *testing.T) {
 		h.length = int(binary.BigEndian.Uint32(b[headerSize:]))
 		return h
 	}
-	ping := func(n uint32) {
+	pings := uint32(0)
+	quiet := func() {
 		t.Helper()
-		pinged := make(chan error)
-		go func() { pinged <- host.Ping(t.Context()) }()
-		if h := hears(); h.kind != kindPing {
-			t.Fatalf("%v of %d came before a ping", h.kind, h.length)
-		}
-		say(frame(0, kindPong, number(n)))
-		if err := <-pinged; err != nil {
-			t.Fatal(err)
+		for range 2 { // the first may overtake what is there already
+			pinged := make(chan error)
+			go func() { pinged <- host.Ping(t.Context()) }()
+			if h := hears(); h.kind != kindPing {
+				t.Fatalf("%v of %d was sent", h.kind, h.length)
+			}
+			pings++
+			say(frame(0, kindPong, number(pings)))
+			if err := <-pinged; err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	say(frame(16, kindData, string(make([]byte, 100))))
 	read(49)
-	ping(1)
+	quiet()
 	read(1)
 	if h := hears(); h.kind != kindCredit || h.length != 50 {
 		t.Errorf("%v of %d bytes for 50", h.kind, h.length)
 	}
 	say(frame(16, kindData, string(make([]byte, 50))) + frame(16, kindEnd, ""))
-	ping(2)
+	quiet()
 	read(100)
-	ping(3)
+	quiet()
 }

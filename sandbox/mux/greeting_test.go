@@ -57,7 +57,15 @@ func answered(t *testing.T, answer func(greeting) string) error {
 	if _, err := io.WriteString(b, answer(mine)); err != nil {
 		t.Fatal(err)
 	}
-	return <-got
+	if err := <-got; err != nil {
+		return err
+	}
+	_ = b.Close()
+	<-host.Done()
+	if err := host.Err(); errors.Is(err, ErrProtocol) {
+		t.Errorf("something else was taken for the answer: %v", err)
+	}
+	return nil
 }
 
 // A host passes over what is left from other sessions, also an answer of one,

@@ -221,6 +221,8 @@ func (w *world) check() {
 				w.t.Fatalf("stream %d of %d: %d+%d+%d", x.id, x.window, x.in.size, x.owed, x.allowed)
 			case x.credit < 0 || x.credit > x.window || x.allowed < 0:
 				w.t.Fatalf("stream %d of %d: credit %d, allowed %d", x.id, x.window, x.credit, x.allowed)
+			case x.closed && chunks > 0:
+				w.t.Fatalf("stream %d is closed and holds memory", x.id)
 			case chunks > x.window/chunkSize+2 || x.in.size == 0 && chunks > 0:
 				w.t.Fatalf("stream %d (side %d): %d chunks for %d bytes of %d", x.id, i, chunks, x.in.size, x.window)
 			}
@@ -321,7 +323,7 @@ func (w *world) finish() {
 		}
 	}
 	for i, s := range w.sessions {
-		if len(s.streams) != 0 || s.turns.pop() != nil || len(w.wires[i]) != 0 {
+		if len(s.streams) != 0 || s.turns.first() != nil || len(w.wires[i]) != 0 {
 			w.t.Fatalf("session %d: %d streams are left, %d bytes on the wire", i, len(s.streams), len(w.wires[i]))
 		}
 	}

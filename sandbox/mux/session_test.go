@@ -19,12 +19,13 @@ func TestSessionEnds(t *testing.T) {
 	for _, s := range []*Stream{near, far} {
 		go func() { _, err := s.Write(make([]byte, 11)); errs <- err }()
 	}
+	go func() { _, err := io.ReadAll(near); errs <- err }()
 	go func() { _, err := guest.Accept(context.Background()); errs <- err }()
 	if err := host.Err(); err != nil {
 		t.Errorf("it has not ended: %v", err)
 	}
 	_ = guest.Close()
-	for range 3 {
+	for range 4 {
 		if err := <-errs; err == nil {
 			t.Error("no error")
 		}
@@ -107,11 +108,14 @@ func TestShutdown(t *testing.T) {
 
 // A guest that does not say bye does not hold up a shutdown for ever.
 func TestShutdownOfSilentGuest(t *testing.T) {
-	host, _, guest := hosted(t)
+	host, near, guest := hosted(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { // open, bye
+		defer cancel()
 		_, _ = io.ReadFull(guest, make([]byte, 2*headerSize+numberSize))
-		cancel()
+		if _, err := near.Write(make([]byte, 101)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("write: %v", err)
+		}
 	}()
 	if err := host.Shutdown(ctx); !errors.Is(err, context.Canceled) {
 		t.Error(err)

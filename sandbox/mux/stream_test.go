@@ -9,10 +9,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
+	"sync"
 	"testing"
-	"time"
 )
 
 // What one end writes the other reads, with the end, in both directions.
@@ -84,37 +83,6 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// Close wakes who reads and writes here, and who does there.
-func TestCloseWakes(t *testing.T) {
-	host, guest := connected(t)
-	near, far := open(t, host, guest, 16, 10)
-	errs := make(chan error)
-	for _, s := range []*Stream{near, far} {
-		go func() { _, err := s.Write(make([]byte, 11)); errs <- err }()
-		go func() { _, err := s.Write(make([]byte, 11)); errs <- err }() // waits for its turn
-	}
-	if err := near.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for range 4 {
-		if err := <-errs; err == nil {
-			t.Error("eleven bytes were written to a window of ten")
-		}
-	}
-	near, far = open(t, host, guest, 17, 10)
-	for _, s := range []*Stream{near, far} {
-		go func() { _, err := io.ReadAll(s); errs <- err }()
-	}
-	if err := near.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := <-errs; err == nil {
-			t.Error("a read ended well")
-		}
-	}
-}
-
 // A Write that Close cuts short does not look complete at the far end, though
 // CloseWrite was called.
 func TestCutShort(t *testing.T) {
@@ -164,31 +132,6 @@ func TestReadAfterSession(t *testing.T) {
 	}
 }
 
-func TestDeadlines(t *testing.T) {
-	host, guest := connected(t)
-	near, far := open(t, host, guest, 16, 10)
-	_ = near.SetDeadline(time.Now().Add(time.Millisecond))
-	if n, err := near.Write(make([]byte, 11)); n != 10 || !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("%d bytes were written: %v", n, err)
-	}
-	if n, err := near.Read(make([]byte, 11)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("%d bytes were read: %v", n, err)
-	}
-	_ = near.SetDeadline(time.Time{})
-	if _, err := io.ReadFull(far, make([]byte, 10)); err != nil {
-		t.Error(err)
-	}
-	if n, err := near.Write(make([]byte, 10)); n != 10 || err != nil {
-		t.Errorf("%d bytes were written: %v", n, err)
-	}
-	read := make(chan error)
-	go func() { _, err := near.Read(make([]byte, 1)); read <- err }()
-	_ = near.SetReadDeadline(time.Unix(1, 0)) // in the past, and under way
-	if err := <-read; !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error(err)
-	}
-}
-
 // What may not be opened.
 func TestOpenRefused(t *testing.T) {
 	host, guest := connected(t)
@@ -233,6 +176,9 @@ func TestMaxStreams(t *testing.T) {
 			_, _ = st.Write([]byte{byte(id)})
 			_, _ = st.CloseWrite(), st.Close()
 		}
+		if err := errors.Join(host.Ping(t.Context()), host.Ping(t.Context())); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := host.Open(t.Context(), 19, 10); err == nil {
 			t.Fatal("a fourth stream was opened")
 		}
@@ -247,5 +193,51 @@ func TestMaxStreams(t *testing.T) {
 			_ = st.Close()
 		}
 		gone(t, host, guest)
+	}
+}
+
+// A stream that the host has closed is over once it is accepted, also before
+// it is closed there.
+func TestOverOnceAccepted(t *testing.T) {
+	host, guest := connected(t)
+	near, err := host.Open(t.Context(), 16, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = near.Close()
+	if err := errors.Join(host.Ping(t.Context()), host.Ping(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := guest.Accept(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, host, guest)
+}
+
+// Writes that are made at once come one after the other.
+func TestWritesAtOnce(t *testing.T) {
+	host, guest := connected(t)
+	near, far := open(t, host, guest, 16, 50)
+	const writers, lines = 4, 500
+	var work sync.WaitGroup
+	for i := range writers {
+		line := []byte(strings.Repeat(string(rune('a'+i)), 99) + "\n")
+		work.Go(func() {
+			for range lines {
+				if _, err := far.Write(line); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	go func() { work.Wait(); _ = far.CloseWrite() }()
+	got, err := io.ReadAll(near)
+	if len(got) != writers*lines*100 || err != nil {
+		t.Fatalf("%d bytes: %v", len(got), err)
+	}
+	for line := range bytes.Lines(got) {
+		if len(line) != 100 || bytes.Count(line, line[:1]) != 99 {
+			t.Fatalf("a line is %q", line)
+		}
 	}
 }

@@ -32,27 +32,20 @@ func (r *turns) push(t *Stream) {
 	q.tail = t
 }
 
-// pushFront has the next turn be that of t, which had this one.
-func (r *turns) pushFront(t *Stream) {
-	q := &r.queues[class(t)]
-	t.queued, t.behind = true, q.head
-	if q.head == nil {
-		q.tail = t
+// first is the stream whose turn it is, nil if there is none.
+func (r *turns) first() *Stream {
+	if t := r.queues[1-r.last].head; t != nil {
+		return t
 	}
-	q.head = t
-	r.last = 1 - class(t)
+	return r.queues[r.last].head
 }
 
-// pop returns the stream whose turn it is, nil if there is none.
-func (r *turns) pop() *Stream {
-	if r.queues[1-r.last].head != nil {
-		r.last = 1 - r.last
+// had is after the turn of t, which was first, and which may need another.
+func (r *turns) had(t *Stream, again bool) {
+	r.last = class(t)
+	r.queues[r.last].head = t.behind
+	t.queued, t.behind = false, nil
+	if again {
+		r.push(t)
 	}
-	q := &r.queues[r.last]
-	t := q.head
-	if t != nil {
-		q.head = t.behind
-		t.queued, t.behind = false, nil
-	}
-	return t
 }

@@ -22,7 +22,6 @@ func flooded(t *testing.T, ids ...uint32) (*Session, map[uint32]*Stream) {
 		st.writing, st.pending = true, make([]byte, MaxWindow)
 		streams[id] = st
 	}
-	s.fillLocked(make([]byte, maxFrame)) // the opens, of the first few
 	return s, streams
 }
 
@@ -78,7 +77,7 @@ func TestControlHasEveryOtherTurn(t *testing.T) {
 	}
 	var order []uint32
 	for range 24 {
-		data, _ := sent(t, s, maxFrame)
+		data, _ := sent(t, s, 3*maxFrame)
 		order = append(order, data...)
 	}
 	for i := 1; i < len(order); i++ {
@@ -124,6 +123,7 @@ func TestUrgent(t *testing.T) {
 // once, and a frame as long as that goes in one.
 func TestFrameFillsWrite(t *testing.T) {
 	s, streams := flooded(t, 16)
+	sent(t, s, maxFrame) // the open
 	for streams[16].credit > 0 {
 		before := streams[16].credit
 		data, _ := sent(t, s, maxFrame)
@@ -139,14 +139,61 @@ func TestNoRoom(t *testing.T) {
 	for range 6 {
 		sent(t, s, maxFrame)
 	}
-	next := s.turns.queues[1].head
-	second := next.behind
-	next.pending = next.pending[:100] // short
+	first := s.turns.first()
+	second := first.behind
+	first.pending = first.pending[:100] // short
 	streams[18].pending = streams[18].pending[:MaxPayload]
-	if data, _ := sent(t, s, 3000); !slices.Equal(data, []uint32{next.id}) {
-		t.Fatalf("turns: %v, and it was the one of %d", data, next.id)
+	if data, _ := sent(t, s, 3000); !slices.Equal(data, []uint32{first.id}) {
+		t.Fatalf("turns: %v, and it was the one of %d", data, first.id)
 	}
 	if data, _ := sent(t, s, maxFrame); !slices.Equal(data, []uint32{second.id}) {
 		t.Errorf("turns: %v, and it was the one of %d", data, second.id)
+	}
+}
+
+// A close goes before the rest of a Write that it ends, whichever side closes.
+func TestCloseIsPrompt(t *testing.T) {
+	for name, end := range map[string]func(*Stream){
+		"here":  func(st *Stream) { _ = st.Close() },
+		"there": func(st *Stream) { st.s.mu.Lock(); st.takeCloseLocked(); st.s.mu.Unlock() },
+	} {
+		s, streams := flooded(t, 16)
+		sent(t, s, maxFrame)
+		sent(t, s, maxFrame)
+		end(streams[16])
+		if data, others := sent(t, s, maxFrame); len(data) != 0 || !slices.Equal(others, []kind{kindClose}) {
+			t.Errorf("closed %s: %v and data of %v were sent", name, others, data)
+		}
+	}
+}
+
+// Bye is last, and waits for a write that has room.
+func TestByeIsLast(t *testing.T) {
+	s, streams := flooded(t, 16)
+	streams[16].pending = streams[16].pending[:2*MaxPayload]
+	if _, _, err := s.ask(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.advance(running, leaving); err != nil {
+		t.Fatal(err)
+	}
+	if _, others := sent(t, s, headerSize+numberSize); !slices.Equal(others, []kind{kindPing}) {
+		t.Errorf("first came %v", others)
+	}
+	for frames := 0; s.phase != left; {
+		data, others := sent(t, s, maxFrame)
+		if frames += len(data); slices.Contains(others, kindBye) && frames != 2 {
+			t.Errorf("bye came after %d frames of 2", frames)
+		}
+	}
+	s, _ = flooded(t)
+	if _, _, err := s.ask(); err != nil {
+		t.Fatal(err)
+	}
+	s.phase = leaving
+	for _, want := range []kind{kindPing, kindBye} {
+		if _, others := sent(t, s, headerSize+numberSize); !slices.Equal(others, []kind{want}) {
+			t.Errorf("%v came, and not %v", others, want)
+		}
 	}
 }

@@ -2,10 +2,6 @@
 
 package mux
 
-// minFragment is how many bytes of data a frame has at least when it is cut
-// short because it shares a write with others.
-const minFragment = 4 << 10
-
 // write hands to the transport what streams have to send, until the session
 // has ended or the last frame was sent. A transport that takes no more does not
 // end it: what a guest said before it died may still have to be read.
@@ -54,25 +50,18 @@ func (s *Session) next(buf []byte) (n int, last bool, err error) {
 // more than maxFrame bytes, so a frame waits for one such write, and for those
 // whose turn is before its own.
 func (s *Session) fillLocked(buf []byte) int {
-	if s.guest && s.phase == leaving {
-		s.phase = left
-		return putFrame(buf, 0, kindBye)
-	}
 	n := s.pings.put(buf)
 	for {
-		t := s.turns.pop()
+		t := s.turns.first()
 		if t == nil {
 			break
 		}
-		m, more := t.fillLocked(buf[n:])
+		m, after := t.fillLocked(buf[n:])
 		n += m
-		switch more {
-		case another:
-			s.turns.push(t)
-		case noRoom: // it is still its turn
-			s.turns.pushFront(t)
+		if after == noRoom {
 			return n
 		}
+		s.turns.had(t, after == another)
 	}
 	if s.phase == leaving && len(buf)-n >= headerSize {
 		s.phase = left
@@ -87,7 +76,7 @@ type rest int
 const (
 	nothing rest = iota // or not now
 	another             // another turn is needed
-	noRoom              // the turn has not been had
+	noRoom              // it is still its turn
 )
 
 // fillLocked takes the stream's turn: what it has to tell, and one frame of data.
@@ -105,11 +94,10 @@ func (t *Stream) fillLocked(buf []byte) (n int, _ rest) {
 		t.owed = 0
 	}
 	if size := t.sendable(); size > 0 {
-		room := len(buf) - n - headerSize
-		if size > room && room < minFragment {
-			return n, noRoom
+		if headerSize+size > len(buf)-n {
+			return n, noRoom // a write that has nothing else has room for any frame
 		}
-		n += t.putData(buf[n:], min(size, room))
+		n += t.putData(buf[n:], size)
 	}
 	switch {
 	case t.sendable() > 0:
@@ -140,14 +128,14 @@ func (t *Stream) putData(buf []byte, size int) int {
 	return headerSize + size
 }
 
-// putEnds takes what is after the data. A peer that has closed the stream needs
-// no end of the data, and one stream that waits to be accepted stays open.
+// putEnds takes what is after the data. A stream that waits to be accepted stays
+// open.
 func (t *Stream) putEnds(buf []byte) (n int) {
-	if t.finished && !t.outEnded && !t.inClosed && (t.closed || len(t.pending) == 0) {
+	if t.finished && !t.outEnded && (t.closed || len(t.pending) == 0) {
 		t.outEnded = true
 		n += putFrame(buf[n:], t.id, kindEnd)
 	}
-	if (t.closed || t.inClosed) && !t.outClosed && !t.waiting {
+	if (t.closed || t.inClosed) && !t.waiting {
 		t.outClosed = true
 		n += putFrame(buf[n:], t.id, kindClose)
 		t.forgetLocked()
