@@ -16,8 +16,8 @@ import (
 	"berth/sandbox/mux"
 )
 
-// copyChunk is the size in bytes of a copy's buffer.
-const copyChunk = 64 << 10
+// copyChunk is the size in bytes of a copy's buffer: two frames.
+const copyChunk = 2 * mux.MaxPayload
 
 // output copies from a pipe or FIFO to a stream, and counts.
 type output struct {

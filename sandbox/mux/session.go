@@ -4,8 +4,6 @@ package mux
 
 import (
 	"bufio"
-	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -17,71 +15,101 @@ import (
 
 // Config is for what a session may do otherwise than by default.
 type Config struct {
-	// MaxStreams bounds the streams that are open at once; 0 is 4096.
+	// MaxStreams bounds the streams that a session has at once; 0 is the
+	// constant of that name, which is also the most. A guest's may not be less
+	// than its host's.
 	MaxStreams int
 }
 
+// phase is how far a session has come. It only rises.
+type phase int
+
+const (
+	fresh   phase = iota
+	greeted       // Handshake was called
+	running       // frames come and go
+	leaving       // bye is to be sent: nothing new begins
+	left          // bye is the last frame that was, or is being, sent
+)
+
 // Session is one end of a connection. Its methods may be called at once.
 type Session struct {
-	t     io.ReadWriteCloser
-	in    *bufio.Reader
-	guest bool
-	most  int
+	t      io.ReadWriteCloser
+	in     *bufio.Reader // of Handshake, then of the reader
+	guest  bool
+	most   int
+	chunks sync.Pool // of *chunk
 
-	done chan struct{} // closed once err is final
-	err  error
-	once sync.Once
-	work sync.WaitGroup // reader and writer, once the handshake was made
-
-	accepted chan *Stream // of a guest; capacity most
+	done     chan struct{}  // closed after err is set
+	work     sync.WaitGroup // reader and writer
+	accepted chan *Stream   // of a guest; capacity most
 
 	mu      sync.Mutex
-	wake    *sync.Cond // of the writer, with mu
-	streams map[uint32]*Stream
-	ready   []*Stream // with something to send, in turn
-	urgent  []frame   // sent before any data
-	pings   map[uint64]chan struct{}
-	pinged  uint64 // the last ping's number
-	highest uint32 // of the streams that the host has opened
-	greeted bool
-	ended   bool
+	wake    sync.Cond // of the writer: there is something to send
+	phase   phase
+	err     error              // why it has ended, nil before
+	muted   error              // why nothing can be sent any more
+	streams map[uint32]*Stream // those that not both ends have closed
+	turns   turns              // streams with something to send
+	pings   pings
+
+	byeSaid, byeHeard bool
 }
 
-// frame is one without data of a stream's.
-type frame struct {
-	header
-	payload [8]byte
-}
-
-// Host is the end that opens streams. The session owns t.
+// Host is the end that opens streams. The session owns t, whose Close has to
+// end a Read and a Write that are under way. A t that cannot be written to any
+// more has to end, for Read, after what has come.
 func Host(t io.ReadWriteCloser, cfg Config) *Session { return newSession(t, cfg, false) }
 
 // Guest is the end that accepts them.
 func Guest(t io.ReadWriteCloser, cfg Config) *Session { return newSession(t, cfg, true) }
 
 func newSession(t io.ReadWriteCloser, cfg Config, guest bool) *Session {
-	if cfg.MaxStreams <= 0 {
-		cfg.MaxStreams = 4096
+	if cfg.MaxStreams <= 0 || cfg.MaxStreams > MaxStreams {
+		cfg.MaxStreams = MaxStreams
 	}
 	s := &Session{
-		t: t, in: bufio.NewReaderSize(t, 2*maxPayload), guest: guest, most: cfg.MaxStreams,
-		done: make(chan struct{}), accepted: make(chan *Stream, cfg.MaxStreams),
-		streams: make(map[uint32]*Stream), pings: make(map[uint64]chan struct{}),
+		t: t, in: bufio.NewReaderSize(t, 2*maxFrame), guest: guest, most: cfg.MaxStreams,
+		chunks: sync.Pool{New: func() any { return new(chunk) }},
+		done:   make(chan struct{}), streams: make(map[uint32]*Stream),
 	}
-	s.wake = sync.NewCond(&s.mu)
+	if guest {
+		s.accepted = make(chan *Stream, s.most)
+	}
+	s.wake.L = &s.mu
 	return s
 }
 
-// begin starts reading and writing, once the two ends know each other.
-func (s *Session) begin() error {
+// advance goes from one phase to another, if the session is in it.
+func (s *Session) advance(from, to phase) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.greeted || s.ended {
-		return fmt.Errorf("the session has begun or ended already: %w", errdefs.ErrFailedPrecondition)
+	switch {
+	case s.err != nil:
+		return s.err
+	case s.phase != from:
+		return fmt.Errorf("a session is begun once, ended once, and used in between: %w", errdefs.ErrFailedPrecondition)
 	}
-	s.greeted = true
-	s.work.Go(func() { s.end(s.read()) })
-	s.work.Go(func() { s.end(s.write()) })
+	s.phase = to
+	s.wake.Signal()
+	return nil
+}
+
+// run starts the two goroutines of the session. Each ends with it.
+func (s *Session) run() error {
+	if err := s.advance(greeted, running); err != nil {
+		return err
+	}
+	s.work.Go(func() {
+		if err := s.read(); err != nil {
+			s.end(err)
+		}
+	})
+	s.work.Go(func() {
+		if err := s.write(); err != nil {
+			s.end(err)
+		}
+	})
 	return nil
 }
 
@@ -90,112 +118,35 @@ func (s *Session) Done() <-chan struct{} { return s.done }
 
 // Err is why the session has ended, nil as long as it has not.
 func (s *Session) Err() error {
-	select {
-	case <-s.done:
-		return s.err
-	default:
-		return nil
-	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }
 
-// Close ends the session and waits for its goroutines.
+// Close ends the session at once, and waits for its goroutines. What was not
+// handed to the transport is lost. After a Shutdown it does nothing.
 func (s *Session) Close() error {
 	s.end(net.ErrClosed)
 	s.work.Wait()
 	return nil
 }
 
-// end is the one way in which a session ends.
+// end is the only way in which a session ends.
 func (s *Session) end(err error) {
-	s.once.Do(func() {
-		s.err = err
-		_ = s.t.Close()
-		s.mu.Lock()
-		s.ended = true
-		for _, st := range s.streams {
-			st.changed()
-		}
-		s.wake.Broadcast()
-		s.mu.Unlock()
-		close(s.done)
-	})
-}
-
-// Open opens a stream. The host alone may, and never twice with one number.
-func (s *Session) Open(_ context.Context, id uint32, window int) (*Stream, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.guest:
-		return nil, fmt.Errorf("open stream %d: a guest opens none: %w", id, errdefs.ErrFailedPrecondition)
-	case s.ended:
-		return nil, fmt.Errorf("open stream %d: %w", id, s.err)
-	case id == 0 || window <= 0 || window > maxWindow:
-		return nil, fmt.Errorf("open stream %d with a window of %d: %w", id, window, errdefs.ErrInvalidArgument)
-	case s.streams[id] != nil:
-		return nil, fmt.Errorf("stream %d is open: %w", id, errdefs.ErrAlreadyExists)
-	case len(s.streams) >= s.most:
-		return nil, fmt.Errorf("open stream %d: %d are open: %w", id, s.most, errdefs.ErrResourceExhausted)
-	}
-	st := newStream(s, id, window)
-	s.streams[id] = st
-	f := frame{header: header{id, kindOpen, 4}}
-	binary.BigEndian.PutUint32(f.payload[:], uint32(window))
-	s.sendLocked(f)
-	return st, nil
-}
-
-// Accept returns the next stream that the host opened.
-func (s *Session) Accept(ctx context.Context) (*Stream, error) {
-	select {
-	case st := <-s.accepted:
-		return st, nil
-	default:
-	}
-	select {
-	case st := <-s.accepted:
-		return st, nil
-	case <-s.done:
-		return nil, s.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// Ping returns when the other end has answered.
-func (s *Session) Ping(ctx context.Context) error {
-	answered := make(chan struct{})
-	s.mu.Lock()
-	s.pinged++
-	n := s.pinged
-	s.pings[n] = answered
-	f := frame{header: header{0, kindPing, 8}}
-	binary.BigEndian.PutUint64(f.payload[:], n)
-	s.sendLocked(f)
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.pings, n)
+	if s.err != nil {
 		s.mu.Unlock()
-	}()
-	select {
-	case <-answered:
-		return nil
-	case <-s.done:
-		return s.err
-	case <-ctx.Done():
-		return fmt.Errorf("ping: %w", ctx.Err())
+		return
 	}
-}
-
-// sendLocked puts a frame before all data. s.mu is held.
-func (s *Session) sendLocked(f frame) {
-	s.urgent = append(s.urgent, f)
+	s.err = err
+	for _, t := range s.streams {
+		t.readable.Broadcast()
+		t.writable.Broadcast()
+	}
 	s.wake.Signal()
-}
-
-var errPeer = errors.New("the other end broke the protocol")
-
-func broken(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", errPeer, fmt.Errorf(format, args...))
+	s.mu.Unlock()
+	if !errors.Is(err, ErrOver) {
+		_ = s.t.Close()
+	}
+	close(s.done)
 }

@@ -12,8 +12,8 @@ import (
 	"berth/sandbox/mux"
 )
 
-// copyChunk is the size in bytes of a copy's buffer, which is half a pipe.
-const copyChunk = 32 << 10
+// copyChunk is the size in bytes of a copy's buffer: a frame, and half a pipe.
+const copyChunk = mux.MaxPayload
 
 // copyIn copies what a client sends to a process in the guest.
 type copyIn struct {

@@ -4,7 +4,9 @@ package remote
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
 	"net"
 	"strings"
@@ -23,9 +25,11 @@ import (
 // killed.
 func deaf(t *testing.T) *fakeMachine {
 	near, far := net.Pipe()
-	greeting := make([]byte, 25) // PROTOCOL.md, Greeting
+	greeting := make([]byte, 29) // PROTOCOL.md, Greeting
 	go func() {
 		if _, err := io.ReadFull(far, greeting); err == nil {
+			greeting[7] = 'G'
+			binary.BigEndian.PutUint32(greeting[25:], crc32.ChecksumIEEE(greeting[:25]))
 			_, _ = far.Write(greeting)
 			_, _ = io.Copy(io.Discard, far)
 		}

@@ -46,6 +46,9 @@ const (
 	// is a deaf one.
 	pingTimeout = 5 * time.Second
 	pings       = 3
+	// greetTimeout is what an emulated guest needs to boot on a busy host, and
+	// several times that.
+	greetTimeout = time.Minute
 )
 
 // guest is what the agent in one machine has made, as the host knows it.
@@ -94,7 +97,9 @@ func connect(ctx context.Context, m Machine) (_ *guest, retErr error) {
 			}
 		}
 	}()
-	if err := r.session.Handshake(ctx); err != nil {
+	greeted, cancel := context.WithTimeoutCause(ctx, greetTimeout, fmt.Errorf("the agent has not answered for %v", greetTimeout))
+	defer cancel()
+	if err := r.session.Handshake(greeted); err != nil {
 		return nil, err
 	}
 	control, err := r.session.Open(ctx, agentapi.ControlStream, agentapi.ControlWindow)
