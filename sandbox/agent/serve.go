@@ -52,7 +52,7 @@ func Serve(ctx context.Context, session *mux.Session, cfg Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := &server{
-		cfg: cfg, arrived: newArrivals(), gone: ctx.Done(),
+		cfg: cfg, arrived: newArrivals(ctx.Done()), gone: ctx.Done(),
 		containers: make(map[string]*container), procs: make(map[uint64]*proc),
 		eventsUp: make(chan struct{}),
 	}
@@ -149,4 +149,5 @@ func (s *server) close() {
 	}
 	_ = errors.Join(errs...) // nobody is left to tell
 	s.work.Wait()
+	s.arrived.close()
 }

@@ -117,6 +117,7 @@ func (t *Stream) takeCreditLocked(n uint32) error {
 // takeCloseLocked closes this side as well: nothing that it could send would
 // be of use any more. What has come can still be read.
 func (t *Stream) takeCloseLocked() {
+	t.hangUpLocked()
 	t.inClosed = true
 	t.readable.Broadcast()
 	t.writable.Broadcast()

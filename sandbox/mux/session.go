@@ -138,11 +138,12 @@ func (s *Session) end(err error) {
 		s.mu.Unlock()
 		return
 	}
-	s.err = err
 	for _, t := range s.streams {
+		t.hangUpLocked()
 		t.readable.Broadcast()
 		t.writable.Broadcast()
 	}
+	s.err = err
 	s.wake.Signal()
 	s.mu.Unlock()
 	if !errors.Is(err, ErrOver) {

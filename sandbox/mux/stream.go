@@ -43,6 +43,8 @@ type Stream struct {
 	behind  *Stream // there, the next one
 
 	readBy, writeBy deadline
+
+	hungUp chan struct{} // nil until somebody wants to know
 }
 
 // ID is the stream's number.
