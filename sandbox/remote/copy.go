@@ -21,14 +21,13 @@ type copyIn struct {
 	stream *mux.Stream
 }
 
-// run has the process see the end of its input. One that reads no more is the
-// end of the copy, and the client's pipe is then closed.
+// run has the process see the end of its input, which is also where the client's
+// pipe cannot be read any further. A process that reads no more is the end of
+// the copy, and the client's pipe is then closed.
 func (c *copyIn) run() {
-	_, err := io.CopyBuffer(struct{ io.Writer }{c.stream}, struct{ io.Reader }{c.file}, make([]byte, copyChunk))
+	_, _ = io.CopyBuffer(struct{ io.Writer }{c.stream}, struct{ io.Reader }{c.file}, make([]byte, copyChunk))
 	_ = c.file.Close()
-	if err == nil {
-		_ = c.stream.CloseWrite() // of a session that has ended, if it fails
-	}
+	_ = c.stream.CloseWrite() // it or its session has ended, if it fails
 }
 
 func (c *copyIn) close() {
