@@ -19,11 +19,12 @@ import (
 
 	"berth/process"
 	"berth/sandbox/agentapi"
+	"berth/sandbox/mux"
 )
 
 // deaf is a machine whose agent greets, and does nothing more, until it is
 // killed.
-func deaf(t *testing.T) *fakeMachine {
+func deaf() *fakeMachine {
 	near, far := net.Pipe()
 	greeting := make([]byte, 29) // PROTOCOL.md, Greeting
 	go func() {
@@ -34,6 +35,11 @@ func deaf(t *testing.T) *fakeMachine {
 			_, _ = io.Copy(io.Discard, far)
 		}
 	}()
+	return hangsUp(near, far)
+}
+
+// hangsUp is a machine that closes its end of the connection when it is killed.
+func hangsUp(near, far net.Conn) *fakeMachine {
 	var end func(process.Exit)
 	proc, end := process.Elsewhere(1, func(unix.Signal) error {
 		_ = far.Close()
@@ -47,7 +53,7 @@ func deaf(t *testing.T) *fakeMachine {
 // ping, is killed, and everything in it has exited.
 func TestDeafGuest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := deaf(t)
+		m := deaf()
 		g, err := connect(t.Context(), m)
 		if err != nil {
 			t.Fatal(err)
@@ -78,7 +84,7 @@ func TestDeafGuest(t *testing.T) {
 // Whoever gives up waiting says nothing about the guest.
 func TestImpatientCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := deaf(t)
+		m := deaf()
 		g, err := connect(t.Context(), m)
 		if err != nil {
 			t.Fatal(err)
@@ -92,6 +98,52 @@ func TestImpatientCaller(t *testing.T) {
 		time.Sleep(time.Hour)
 		if g.isDead() {
 			t.Errorf("the guest was killed because of it: %v", m.Err())
+		}
+		g.fail(errors.New("the test is over"))
+		g.close()
+	})
+}
+
+// mute is a machine whose agent answers pings, takes calls and answers none.
+func mute() *fakeMachine {
+	near, far := net.Pipe()
+	go func() {
+		session := mux.Guest(far, mux.Config{})
+		defer func() { _ = session.Close() }()
+		if session.Handshake(context.Background()) != nil {
+			return
+		}
+		for {
+			s, err := session.Accept(context.Background())
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(io.Discard, s) }()
+		}
+	}()
+	return hangsUp(near, far)
+}
+
+// A guest that is alive and lets every call run out of time is killed once it
+// has done that with as many as the host keeps in mind.
+func TestMuteGuest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mute()
+		g, err := connect(t.Context(), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cg := g.newCgroup("c")
+		for range maxUnanswered {
+			if _, err := cg.Frozen(); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("a call: %v", err)
+			}
+		}
+		if g.isDead() {
+			t.Fatalf("it was killed before: %v", m.Err())
+		}
+		if _, err := cg.Frozen(); !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "has left 1024 calls unanswered") {
+			t.Errorf("one more call: %v", err)
 		}
 		g.fail(errors.New("the test is over"))
 		g.close()

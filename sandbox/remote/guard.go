@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"sync"
+
+	"berth/sandbox/mux"
 )
 
 // The header of a ttrpc message (github.com/containerd/ttrpc, PROTOCOL.md):
@@ -20,6 +22,11 @@ const (
 // maxAnswer bounds an answer of the agent, in bytes. The longest holds metrics,
 // of some kilobytes.
 const maxAnswer = 256 << 10
+
+// maxUnanswered bounds the calls that wait for an answer, given up by whoever
+// made them or not. An honest guest leaves no more: what takes its time is the
+// drain of an output, of which there are no more than streams.
+const maxUnanswered = mux.MaxStreams
 
 // guard is the control stream as the client reads it. It lets through one
 // answer for each request, of a bounded length: a client that is sent anything
@@ -46,20 +53,35 @@ func (g *guard) Write(p []byte) (int, error) {
 	if g.toWrite == 0 && len(p) >= headerSize {
 		g.toWrite = headerSize + int(binary.BigEndian.Uint32(p))
 		if p[8] == typeRequest {
-			g.expect(binary.BigEndian.Uint32(p[4:]))
+			if err := g.expect(binary.BigEndian.Uint32(p[4:])); err != nil {
+				g.tell(err)
+				return 0, fmt.Errorf("%w: %w", err, net.ErrClosed) // so that the client closes
+			}
 		}
 	}
 	g.toWrite = max(0, g.toWrite-len(p))
 	return g.Conn.Write(p)
 }
 
-func (g *guard) expect(stream uint32) {
+func (g *guard) expect(stream uint32) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if len(g.open) >= maxUnanswered {
+		return fmt.Errorf("the agent has left %d calls unanswered", len(g.open))
+	}
 	if g.open == nil {
 		g.open = make(map[uint32]bool)
 	}
 	g.open[stream] = true
+	return nil
+}
+
+// tell says what is wrong, unless it is known already that something is.
+func (g *guard) tell(err error) {
+	select {
+	case g.broken <- err:
+	default:
+	}
 }
 
 // Read hands on what is in order.
@@ -107,10 +129,7 @@ func (g *guard) next() error {
 		err = fmt.Errorf("the agent answered with %d bytes; it may be %d", length, maxAnswer)
 	}
 	if err != nil {
-		select {
-		case g.broken <- err:
-		default: // it is known already that something is
-		}
+		g.tell(err)
 		return err
 	}
 	g.left, g.out = length, g.header[:]

@@ -5,6 +5,7 @@ package remote
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -49,6 +50,30 @@ func TestGuardPasses(t *testing.T) {
 		if g.open[9] {
 			t.Error("data of a request was taken for a request")
 		}
+	}
+}
+
+// So many calls may wait for an answer; each answer makes room for another call.
+func TestGuardBoundsUnanswered(t *testing.T) {
+	broken := make(chan error, 1)
+	g := &guard{Conn: &chunks{in: bytes.NewReader(message(5, typeResponse, "")), most: 100}, broken: broken}
+	ask := func(n uint32) error {
+		_, err := g.Write(message(2*n+1, typeRequest, ""))
+		return err
+	}
+	for n := range uint32(maxUnanswered) {
+		if err := ask(n); err != nil {
+			t.Fatalf("call %d: %v", n, err)
+		}
+	}
+	if _, err := io.ReadAll(g); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(maxUnanswered); err != nil || len(broken) != 0 {
+		t.Fatalf("after an answer: %v", err)
+	}
+	if err := ask(maxUnanswered + 1); !errors.Is(err, net.ErrClosed) || len(broken) != 1 {
+		t.Errorf("one more: %v, told %d times", err, len(broken))
 	}
 }
 
