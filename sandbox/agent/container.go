@@ -29,8 +29,8 @@ type container struct {
 	bundle string
 	rt     Runtime
 	init   *proc
-	cgroup *cgroup.Cgroup   // nil where the init died too early
-	oom    *cgroup.OOMWatch // nil without one
+	cgroup *cgroup.Cgroup // nil where the init died too early
+	oom    *oomWatch      // nil without one
 }
 
 // proc is one process of a container.
@@ -96,9 +96,7 @@ func (s *server) openCgroup(c *container) {
 	if c.cgroup, err = cgroup.Open(c.init.os.Pid()); err != nil {
 		return
 	}
-	c.oom, _ = c.cgroup.WatchOOM(func(kills uint64) { // without one, exits tell
-		s.tell(&agentapi.Event{Event: &agentapi.Event_Oom{Oom: &agentapi.OOM{Container: c.id, Kills: kills}}})
-	})
+	c.oom = s.watchOOM(c.id, c.cgroup)
 }
 
 func (s *server) reserve(id string) error {

@@ -2,6 +2,8 @@
 
 package agentapi
 
+import "time"
+
 // The streams of a session. All are opened by the host.
 const (
 	// ControlStream carries ttrpc: the host calls, the agent serves.
@@ -20,6 +22,9 @@ const (
 	EventWindow   = 64 << 10
 	StdioWindow   = 256 << 10
 )
+
+// OOMInterval is the least time between two OOM events of a container.
+const OOMInterval = time.Second
 
 const (
 	// ShareTag is the name of the virtiofs share of a guest.
