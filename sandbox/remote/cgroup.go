@@ -123,9 +123,9 @@ func (c *guestCgroup) OOMKills() (uint64, error) {
 // Snapshot has nothing to do: what was told is kept.
 func (c *guestCgroup) Snapshot() {}
 
-// oomInterval is the least time between two OOM events of a container, whose
-// guest may claim as many as it likes.
-const oomInterval = time.Second
+// oomInterval is the least time between two OOM events of a container, whatever
+// its guest claims.
+const oomInterval = agentapi.OOMInterval
 
 // WatchOOM tells of OOM kills, those of the next oomInterval together.
 func (c *guestCgroup) WatchOOM(notify func(kills uint64)) (io.Closer, error) {
