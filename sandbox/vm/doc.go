@@ -34,7 +34,8 @@
 // virtiofsd needs privileges to act for the guest's users and makes its own jail,
 // in namespaces of its own, with a seccomp filter; it starts with no more than
 // that takes. The cgroup of both has a device filter. The guest is hostile: of
-// what QEMU says, a guest's words included, every length is bounded.
+// what QEMU says, a guest's words included, every length is bounded, and how often
+// the console is read.
 //
 // # Measured
 //
