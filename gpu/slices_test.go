@@ -26,6 +26,8 @@ type slicer struct {
 	made  map[SliceOwner]int // how often
 	given map[SliceOwner]int
 	has   map[string][]Slice // by group
+	// usable are the GPUs that it was given last.
+	usable []Device
 }
 
 func newSlicer(d *fakedriver.Driver) *slicer {
@@ -33,6 +35,7 @@ func newSlicer(d *fakedriver.Driver) *slicer {
 }
 
 func (s *slicer) Acquire(_ context.Context, owner SliceOwner, _ string, asks []mig.Ask, usable []Device) ([]Slice, error) {
+	s.usable = usable
 	if s.check != nil {
 		s.check()
 	}
