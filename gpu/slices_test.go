@@ -28,6 +28,7 @@ type slicer struct {
 	has   map[string][]Slice // by group
 	// usable are the GPUs that it was given last.
 	usable []Device
+	late   bool // a release came when its time was over
 }
 
 func newSlicer(d *fakedriver.Driver) *slicer {
@@ -56,7 +57,8 @@ func (s *slicer) Acquire(_ context.Context, owner SliceOwner, _ string, asks []m
 	return s.has[group], nil
 }
 
-func (s *slicer) Release(_ context.Context, owner SliceOwner) error {
+func (s *slicer) Release(ctx context.Context, owner SliceOwner) error {
+	s.late = s.late || ctx.Err() != nil
 	owner.Group = ""
 	s.given[owner]++
 	return s.fails
