@@ -78,7 +78,8 @@ type MPSPolicy struct {
 }
 
 // MIGPolicy is for containers that ask for a MIG device to be made. GPUs are
-// named by UUID or by PCI address.
+// named by UUID or by PCI address; LoadGPU gives either in the form that the
+// kernel and NVML have.
 type MIGPolicy struct {
 	// GPUs are those that may be partitioned, and are given to no container
 	// whole; empty is every GPU that is in MIG mode.
@@ -135,10 +136,17 @@ func LoadGPU(path string) (GPU, error) {
 	if err := toml.NewDecoder(f).DisallowUnknownFields().Decode(&c); err != nil {
 		return DefaultGPU(), fmt.Errorf("%s: %w: %w", path, describe(err), errdefs.ErrInvalidArgument)
 	}
-	if err := c.validate(); err != nil {
+	if err := errors.Join(c.MIG.normalise(), c.validate()); err != nil {
 		return DefaultGPU(), fmt.Errorf("%s: %w: %w", path, err, errdefs.ErrInvalidArgument)
 	}
 	return c, nil
+}
+
+func (m *MIGPolicy) normalise() (err error) {
+	if m.GPUs, err = gpuNames("mig.gpus", m.GPUs); err == nil {
+		m.AllowMode, err = gpuNames("mig.allow_mode", m.AllowMode)
+	}
+	return err
 }
 
 // describe says in one line what the decoder has to say in several.

@@ -14,6 +14,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"berth/configs"
 )
 
 // Bar keeps new containers away from a GPU until it was reset.
@@ -136,7 +138,7 @@ func ClearBar(r Roots, busID string) error {
 
 // barPath is the file of a GPU's bar. Only a PCI address becomes a path.
 func barPath(r Roots, busID string) (string, error) {
-	id, ok := xidBusID(busID)
+	id, ok := configs.BusID(busID)
 	if !ok {
 		return "", fmt.Errorf("%.64q is not the PCI address of a GPU, such as 0000:3b:00.0: %w", busID, errdefs.ErrInvalidArgument)
 	}

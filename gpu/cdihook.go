@@ -3,6 +3,7 @@
 package gpu
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"slices"
@@ -121,11 +122,14 @@ func hookLists(h *specs.Hooks) []*[]specs.Hook {
 
 // edited finds out which devices of this host containerd has put into the spec
 // by CDI. The container holds them like any other, and does not get one that is
-// barred.
-func (p *Planner) edited(plan *Plan, spec *specs.Spec) error {
+// barred, nor whole one that is sliced.
+func (p *Planner) edited(ctx context.Context, plan *Plan, spec *specs.Spec) error {
 	inv, err := Discover(p.Roots)
 	if err != nil || spec.Linux == nil {
 		return nil // what the nodes are for is not known
+	}
+	if err := p.keep(ctx, inv); err != nil {
+		return err
 	}
 	given := func(n Node) bool {
 		return slices.ContainsFunc(spec.Linux.Devices, func(d specs.LinuxDevice) bool { return d.Path == n.Path })
@@ -145,6 +149,9 @@ func (p *Planner) edited(plan *Plan, spec *specs.Spec) error {
 			}
 		}
 		if len(plan.Devices) == before {
+			if err := notKept(Selected{Device: d}); err != nil {
+				return err
+			}
 			plan.Devices = append(plan.Devices, Selected{Device: d})
 		}
 	}

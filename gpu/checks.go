@@ -12,7 +12,7 @@ import (
 )
 
 // usable is which GPUs a count may choose.
-func (p *Planner) usable(d Device) bool { return p.notBarred(d) == nil && !names(p.Partitioned, d) }
+func (p *Planner) usable(d Device) bool { return p.notBarred(d) == nil }
 
 func (p *Planner) notBarred(d Device) error {
 	bar, err := Barred(p.Roots, d.BusID)

@@ -19,7 +19,7 @@ func NewPlanner(c configs.GPU, sup *process.Supervisor) Planner {
 	return Planner{
 		Roots:   rootsOf(c),
 		Policy:  Policy{EnvPlain: c.EnvPlain, EnvKubernetes: c.EnvKubernetes, VolumeMounts: c.VolumeMounts},
-		Sockets: c.Sockets, CUDACompat: c.CUDACompat, IgnoreFabric: c.IgnoreFabric, Partitioned: c.MIG.GPUs,
+		Sockets: c.Sockets, CUDACompat: c.CUDACompat, IgnoreFabric: c.IgnoreFabric, Partitioned: c.MIG.GPUs, AllowMode: c.MIG.AllowMode,
 		NVML: func(ctx context.Context) (*nvml.List, error) { return helper.List(ctx) },
 	}
 }

@@ -52,6 +52,9 @@ type Device struct {
 	MIG []Instance `json:"mig,omitempty"`
 	// MIGMode says that the GPU is in MIG mode, where NVML was asked.
 	MIGMode bool `json:"mig_mode,omitempty"`
+	// Kept is why nobody is given the GPU whole, where a planner has looked;
+	// empty if it may be.
+	Kept string `json:"-"`
 }
 
 // Instance is a MIG device: a compute instance in a GPU instance.

@@ -53,6 +53,11 @@ var (
 	_ hooks.Resident = (*Hook)(nil)
 )
 
+// undoTimeout bounds what a create that failed takes to give back what it had:
+// the caller's time may be over. To stop an MPS daemon takes a second or two,
+// and a release is waited for as long.
+const undoTimeout = 5 * time.Second
+
 // Name identifies the hook.
 func (h *Hook) Name() string { return "gpu" }
 
@@ -69,7 +74,9 @@ func (h *Hook) Create(ctx context.Context, s *hooks.Spec) (retErr error) {
 	}
 	claim := &Claim{Namespace: h.Namespace, ID: s.ID(), Bundle: s.Bundle(), Created: time.Now()}
 	defer func() {
-		if retErr != nil && (claim.Slices != nil || claim.MPS != nil) {
+		if retErr != nil && (claim.Slices != nil || claim.MPS != nil || claim.Devices != nil) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+			defer cancel()
 			retErr = errors.Join(retErr, h.Delete(ctx, s.ID()))
 		}
 	}()
@@ -84,6 +91,9 @@ func (h *Hook) Create(ctx context.Context, s *hooks.Spec) (retErr error) {
 	}
 	claim.Source, claim.Asked = plan.Request.Source, plan.Request.Asked
 	claim.Devices, claim.Entries = plan.Holdings(), plan.Entries()
+	if err := h.settle(claim); err != nil {
+		return fmt.Errorf("GPU %s, by %s: %w", claim.Asked, claim.Source, err)
+	}
 	before := filepath.Join(s.Bundle(), BeforeFile)
 	if err := os.WriteFile(before, s.Config(), 0o600); err != nil {
 		return fmt.Errorf("keep the spec as it was: %w", err)

@@ -28,8 +28,8 @@ type Planner struct {
 	// fabric manager does not run.
 	IgnoreFabric bool
 	// Partitioned names the GPUs, by UUID or PCI address, that are given to
-	// nobody whole.
-	Partitioned []string
+	// nobody whole; AllowMode those whose MIG mode may be turned on.
+	Partitioned, AllowMode []string
 	// NVML asks berth-gpu, for what the kernel does not show; nil where there
 	// is no helper.
 	NVML func(context.Context) (*nvml.List, error)
@@ -59,7 +59,7 @@ func (p *Planner) plan(ctx context.Context, spec *specs.Spec, from supply) (*Pla
 		plan.drop = append(plan.drop, planned[int]{i, "it asked for a device"})
 	}
 	if req.Edited {
-		if err := p.edited(plan, spec); err != nil {
+		if err := p.edited(ctx, plan, spec); err != nil {
 			return nil, err
 		}
 		return plan, plan.carryOut(spec)
@@ -94,6 +94,9 @@ func (p *Planner) survey(ctx context.Context, req *Request, grant granter) (*sur
 	if err != nil {
 		return nil, err
 	}
+	if err := p.keep(ctx, inv); err != nil {
+		return nil, err
+	}
 	files, err := LoadFiles(p.Roots, inv)
 	if err != nil {
 		return nil, err
@@ -114,6 +117,9 @@ func (p *Planner) survey(ctx context.Context, req *Request, grant granter) (*sur
 	}
 	for _, d := range s.selected {
 		if err := p.notBarred(d.Device); err != nil {
+			return nil, err
+		}
+		if err := notKept(d); err != nil {
 			return nil, err
 		}
 	}

@@ -25,7 +25,7 @@ type Selected struct {
 // that is asked for by its index or UUID is chosen whole, as NVIDIA's tools
 // choose it, though CUDA can use it only through its MIG devices; "all" chooses
 // these instead, and a count passes over it, as both do over one that is known
-// to be in MIG mode with nothing in it. Where free is given, a count also
+// to be in MIG mode with nothing in it, or to be kept for it. Where free is given, a count also
 // passes over GPUs that are not. Excluded GPUs are never chosen.
 //
 // The error is errdefs.ErrNotFound, errdefs.ErrFailedPrecondition or
@@ -94,7 +94,7 @@ func (s Selector) takesGPU(d Device) bool {
 	case SelectUUID:
 		return s.is(d.UUID)
 	case SelectAll, SelectCount:
-		return len(d.MIG) == 0 && !d.MIGMode
+		return len(d.MIG) == 0 && !d.MIGMode && d.Kept == ""
 	}
 	return false
 }
@@ -129,6 +129,8 @@ func (s Selector) present(devices []Device) string {
 				note += fmt.Sprintf(", %d MIG devices", len(d.MIG))
 			} else if d.MIGMode {
 				note += ", in MIG mode and empty"
+			} else if d.Kept != "" {
+				note += ", kept for MIG"
 			}
 			names = append(names, fmt.Sprintf("%s (%s)", orUnknown(d.UUID, "GPU-?"), note))
 			continue

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
@@ -28,6 +29,8 @@ type Slice struct {
 type HeldSlices struct {
 	Owner SliceOwner `json:"owner"`
 	Made  []Slice    `json:"made,omitempty"` // none as long as they are being made
+	// Modes are the bus ids of the GPUs whose MIG mode may be turned on meanwhile.
+	Modes []string `json:"modes,omitempty"`
 }
 
 // Slicer makes MIG devices and takes them back. Both calls are safe to repeat.
@@ -93,32 +96,33 @@ func (h *Hook) grant(claim *Claim, spec *specs.Spec) granter {
 		if err := h.moveIn(&owner, claim.ID, spec); err != nil {
 			return nil, err
 		}
-		claim.Slices = &HeldSlices{Owner: owner}
+		claim.Slices = &HeldSlices{Owner: owner, Modes: h.modesAllowed(inv)}
 		err := h.Roots.writeClaim(claim)
 		if err != nil {
 			claim.Slices = nil
 			_, undo := h.moveOut(owner, claim.ID)
 			return nil, errors.Join(err, undo)
 		}
-		if claim.Slices.Made, err = h.Slices.Acquire(ctx, owner, claim.ID, r.Asks, h.healthy(inv)); err != nil {
+		usable, not, err := h.sliceable(inv)
+		if err != nil {
 			return nil, err
 		}
+		if len(usable) == 0 {
+			return nil, fmt.Errorf("no GPU can be sliced: %s: %w", orUnknown(strings.Join(not, "; "), "there is none"), errdefs.ErrFailedPrecondition)
+		}
+		claim.Slices.Made, err = h.Slices.Acquire(ctx, owner, claim.ID, r.Asks, usable)
+		if err != nil && len(not) > 0 {
+			err = fmt.Errorf("%w; not to be sliced: %s", err, strings.Join(not, "; "))
+		}
+		if err != nil {
+			return nil, err
+		}
+		claim.Slices.Modes = nil // what was turned on is in MIG mode, which is seen
 		if err := h.Roots.writeClaim(claim); err != nil {
 			return nil, err
 		}
 		return selectSlices(inv, claim.Slices.Made)
 	}
-}
-
-// healthy are the GPUs that may be given to new containers.
-func (h *Hook) healthy(inv *Inventory) []Device {
-	var out []Device
-	for _, d := range inv.Devices {
-		if !d.Excluded && h.notBarred(d) == nil {
-			out = append(out, d)
-		}
-	}
-	return out
 }
 
 func selectSlices(inv *Inventory, made []Slice) ([]Selected, error) {

@@ -26,6 +26,9 @@ type slicer struct {
 	made  map[SliceOwner]int // how often
 	given map[SliceOwner]int
 	has   map[string][]Slice // by group
+	// usable are the GPUs that it was given last.
+	usable []Device
+	late   bool // a release came when its time was over
 }
 
 func newSlicer(d *fakedriver.Driver) *slicer {
@@ -33,6 +36,7 @@ func newSlicer(d *fakedriver.Driver) *slicer {
 }
 
 func (s *slicer) Acquire(_ context.Context, owner SliceOwner, _ string, asks []mig.Ask, usable []Device) ([]Slice, error) {
+	s.usable = usable
 	if s.check != nil {
 		s.check()
 	}
@@ -53,7 +57,8 @@ func (s *slicer) Acquire(_ context.Context, owner SliceOwner, _ string, asks []m
 	return s.has[group], nil
 }
 
-func (s *slicer) Release(_ context.Context, owner SliceOwner) error {
+func (s *slicer) Release(ctx context.Context, owner SliceOwner) error {
+	s.late = s.late || ctx.Err() != nil
 	owner.Group = ""
 	s.given[owner]++
 	return s.fails

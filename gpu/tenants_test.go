@@ -12,11 +12,13 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"berth/gpu/ledger"
 	"berth/gpu/mig"
+	"berth/hooks"
 	"berth/process"
 	"berth/test/fakedriver"
 	"berth/test/fakenvml"
@@ -98,6 +100,9 @@ func TestShareHoldsNobodyUp(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- create(t, h, bundle(t, sharing("p2")), "slow") }()
 	<-in
+	if len(h.sharing) != 1 {
+		t.Error("nothing keeps another container of the pod from finding that there is nothing to share")
+	}
 	if err := h.Delete(t.Context(), "first"); err != nil {
 		t.Error(err)
 	}
@@ -109,6 +114,32 @@ func TestShareHoldsNobodyUp(t *testing.T) {
 	close(out)
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// Who creates may be gone when the slices are there: they are given back all the same, by a call
+// that has its own time.
+func TestAcquireUndoneWithoutItsCaller(t *testing.T) {
+	d, r := machine(t, fakedriver.Config{GPUs: 1})
+	s := newSlicer(d)
+	h := &Hook{Planner: Planner{Roots: r}, Namespace: "ns", Slices: s}
+	ctx, cancel := context.WithCancel(t.Context())
+	s.check, s.fails = cancel, context.Canceled
+	spec, err := hooks.LoadSpec(bundle(t, slicing("1g.18gb")), "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (hooks.Chain{h}).Create(ctx, spec); !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
+	}
+	if s.given[SliceOwner{Namespace: "ns", ID: "c"}] != 1 || s.late {
+		t.Errorf("given back %v, in a time that is over: %t", s.given, s.late)
+	}
+	if all, err := ledger.Tenants(r.Run); err != nil || len(all) != 0 {
+		t.Errorf("tenants %+v, %v", all, err)
+	}
+	if _, err := r.Claim("ns", "c"); !errdefs.IsNotFound(err) {
+		t.Errorf("a claim is left: %v", err)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"berth/configs"
 )
 
 // The bounds of what an Xid keeps of its text, in bytes. A process name of
@@ -84,7 +86,7 @@ func parseXidLine(s string) (Xid, bool) {
 	}
 	x := Xid{GI: -1, CI: -1, Number: n}
 	bus, instance, _ := strings.Cut(strings.TrimPrefix(where, "PCI:"), " ")
-	if x.BusID, ok = xidBusID(bus); !ok {
+	if x.BusID, ok = configs.BusID(bus); !ok {
 		return Xid{}, false
 	}
 	for f := range strings.FieldsSeq(instance) {
@@ -127,27 +129,6 @@ func cutXidField(s, key string) (value, rest string, ok bool) {
 func xidInt(s string) (int, bool) {
 	n, err := strconv.ParseUint(s, 10, 31)
 	return int(n), err == nil
-}
-
-// xidBusID brings a PCI address, with or without its function, into the
-// form of the driver's directory in /proc. It accepts nothing else.
-func xidBusID(s string) (string, bool) {
-	address, function, _ := strings.Cut(strings.ToLower(s), ".")
-	if function == "" {
-		function = "0"
-	}
-	part := strings.Split(address, ":")
-	if len(part) != 3 || len(part[1]) != 2 || len(part[2]) != 2 || len(function) != 1 || function > "7" {
-		return "", false
-	}
-	domain := len(part[0])
-	for len(part[0]) > 4 && part[0][0] == '0' { // NVML's form has 8 digits
-		part[0] = part[0][1:]
-	}
-	if domain < 4 || domain > 8 || strings.Trim(part[0]+part[1]+part[2]+function, "0123456789abcdef") != "" {
-		return "", false
-	}
-	return part[0] + ":" + part[1] + ":" + part[2] + "." + function, true
 }
 
 // xidText is s cut to max bytes, with all that a terminal could act upon

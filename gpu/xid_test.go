@@ -5,6 +5,8 @@ package gpu
 import (
 	"strings"
 	"testing"
+
+	"berth/configs"
 )
 
 // The forms are those of open-gpu-kernel-modules and of reports in the field.
@@ -92,7 +94,7 @@ func FuzzParseXid(f *testing.F) {
 		if len(record) == 0 || record[0] < '0' || record[0] > '7' {
 			t.Errorf("%q counts, which the kernel did not write", record)
 		}
-		if same, ok := xidBusID(x.BusID); !ok || same != x.BusID || strings.ContainsAny(x.BusID, "/ ") {
+		if same, ok := configs.BusID(x.BusID); !ok || same != x.BusID || strings.ContainsAny(x.BusID, "/ ") {
 			t.Errorf("bus id %q", x.BusID)
 		}
 		if len(x.Name) > maxXidName || len(x.Message) > maxXidMessage || x.Pid < 0 || x.Number < 0 || x.GI < -1 || x.CI < -1 {

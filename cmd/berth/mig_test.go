@@ -16,10 +16,10 @@ import (
 )
 
 // helper has a program in the place of berth-gpu that gives these answers.
-func helper(t *testing.T, list *nvml.List, mig any) {
+func helper(t *testing.T, list *nvml.List, mig any) (dir string) {
 	t.Helper()
-	dir := t.TempDir()
-	text := "#!/bin/sh\ncase $1 in list) cat " + dir + "/list;; mig) cat " + dir + "/mig;; esac\n"
+	dir = t.TempDir()
+	text := "#!/bin/sh\ncase $1 in list) cat " + dir + "/list;; mig) cat >" + dir + "/asked; cat " + dir + "/mig;; esac\n"
 	err := os.WriteFile(filepath.Join(dir, "helper"), []byte(text), 0o700)
 	for name, answer := range map[string]any{"list": list, "mig": mig} {
 		raw, e := json.Marshal(answer)
@@ -32,6 +32,28 @@ func helper(t *testing.T, list *nvml.List, mig any) {
 	_, err = fmt.Fprintf(config, "helper = %q\n", filepath.Join(dir, "helper"))
 	if err := errors.Join(err, config.Close()); err != nil {
 		t.Fatal(err)
+	}
+	return dir
+}
+
+// What is to be said, or given up as well, is what berth-gpu is asked for.
+func TestReclaimAsks(t *testing.T) {
+	for args, want := range map[string]nvml.MIGRequest{
+		"": {}, "--dry-run": {DryRun: true}, "--idle": {GiveUpIdle: true}, "--dry-run --idle --json": {DryRun: true, GiveUpIdle: true},
+	} {
+		host(t, fakedriver.Config{GPUs: 1})
+		dir := helper(t, nil, nvml.MIGReport{Actions: []nvml.MIGAction{}})
+		if _, _, err := berth(t, append([]string{"gpu", "reclaim"}, strings.Fields(args)...)...); err != nil {
+			t.Errorf("%s: %v", args, err)
+		}
+		var q nvml.MIGRequest
+		raw, err := os.ReadFile(filepath.Join(dir, "asked"))
+		if err := errors.Join(err, json.Unmarshal(raw, &q)); err != nil {
+			t.Fatal(err)
+		}
+		if q.DryRun != want.DryRun || q.GiveUpIdle != want.GiveUpIdle {
+			t.Errorf("%s: asked %+v", args, q)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"berth/configs"
 	"berth/process"
@@ -110,7 +111,7 @@ func (b *booting) openNetwork(ctx context.Context, spec *specs.Spec) (namespace 
 	if path == "" {
 		namespace, err = network.NewNamespace()
 	} else {
-		namespace, err = os.Open(path)
+		namespace, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the pod's network namespace: %w", err)

@@ -63,7 +63,7 @@ func Open(path string, ns *os.File, note func(Record) error) (n *Network, _ erro
 		return s.attach(n)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("hand the pod's network to its VM: %w", err)
+		return nil, fmt.Errorf("hand the pod's network %s to its VM: %w", path, err)
 	}
 	return n, nil
 }

@@ -299,3 +299,35 @@ func TestRecordOfAnother(t *testing.T) {
 		t.Errorf("%v, %q", err, s.redirects())
 	}
 }
+
+// What a router gave the pod it will give the guest, which asks it; what is not
+// to have IPv6 has none.
+func TestAutoconf(t *testing.T) {
+	s := newSpace(t)
+	s.veth("eth0", mac1, 1500)
+	s.veth("eth1", mac2, 1500)
+	s.run(`ip addr add fd00:9::2/64 dev eth0 valid_lft 1000 preferred_lft 1000 nodad
+		ip addr add 10.9.0.2/24 dev eth0 valid_lft 1000 preferred_lft 1000
+		ip route add fd00:8::/64 via fe80::9 dev eth0 proto ra
+		sysctl -q -w net.ipv6.conf.eth1.disable_ipv6=1`)
+	n, _, err := s.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest := newSpace(t)
+	guest.veth("eth0", mac1, 1500)
+	guest.veth("eth1", mac2, 1500)
+	guest.run("ip link set eth0 down\nip link set eth1 down")
+	if err := inside(guest.ns, func() error { return agent.SetUpNetwork(n.Request) }); err != nil {
+		t.Fatalf("%v\n%s", err, prototext.Format(n.Request))
+	}
+	out := guest.run("ip addr\nip -6 route\nsysctl net.ipv6.conf.eth0.accept_ra net.ipv6.conf.eth1.disable_ipv6")
+	for _, want := range []string{"inet 10.9.0.2/24", "eth0.accept_ra = 2", "eth1.disable_ipv6 = 1"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in the guest:\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "fd00:") {
+		t.Errorf("what is the router's to give is in the guest:\n%s", out)
+	}
+}

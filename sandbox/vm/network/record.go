@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"berth/sandbox/netlink"
 )
 
@@ -28,7 +30,7 @@ func (r *Record) Remove() error {
 	if len(r.Interfaces) == 0 {
 		return nil
 	}
-	ns, err := os.Open(r.Path)
+	ns, err := os.OpenFile(r.Path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -72,7 +72,7 @@ func (s *scan) hops(route *agentapi.Route, attrs netlink.Attributes, h unix.RtMs
 			}
 		}
 		l := s.byID[index]
-		if l == nil || l.api.Autoconf && route.Protocol == unix.RTPROT_RA {
+		if l == nil || l.learns(route) {
 			return false, nil
 		}
 		if of[unix.RTA_ENCAP] != nil {
@@ -87,6 +87,13 @@ func (s *scan) hops(route *agentapi.Route, attrs netlink.Attributes, h unix.RtMs
 		route.Hops = append(route.Hops, hop)
 	}
 	return true, nil
+}
+
+// learns is true for a route that the guest will have from its router: that
+// which the router announces, and that to a prefix of its.
+func (l *link) learns(r *agentapi.Route) bool {
+	return r.Protocol == unix.RTPROT_RA && l.api.Autoconf ||
+		r.Protocol == unix.RTPROT_KERNEL && slices.Contains(l.learned, prefixOf(r.Destination, r.Prefix))
 }
 
 // split cuts the next hops of a route, each a struct rtnexthop and attributes.

@@ -26,6 +26,9 @@ import (
 func TestFullState(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, r runtimeCase) {
 		r.known(t, "a refused exec says no reason; an exit while containerd is away is lost")
+		if r.guest {
+			t.Skip("it signals containers' processes on the host, and a guest has its own disk to fill")
+		}
 		n := ownNode(t, node.Config{StateSize: 8 << 20})
 		ctx := testContext(t, n)
 		options := &runcoptions.Options{Root: filepath.Join(n.StateDir(), "runc")}
