@@ -17,6 +17,7 @@ import (
 
 	"berth/gpu/ledger"
 	"berth/gpu/nvml"
+	"berth/hooks"
 	"berth/test/fakedriver"
 )
 
@@ -174,12 +175,15 @@ func TestWholeIsNotSliced(t *testing.T) {
 // Who is given a GPU whole looks again once that is on record, and who is given slices looks only
 // then who has what: so one of the two sees the other.
 func TestWholeAndSlicedAtOnce(t *testing.T) {
-	d, r := machine(t, fakedriver.Config{GPUs: 1})
-	bus := d.GPUs[0].BusID
-	for name, begin := range map[string]func(){"mode": func() { being(t, r, bus) }, "record": func() { recorded(t, r, bus, "") }} {
+	for name, begin := range map[string]func(Roots, string){
+		"mode":   func(r Roots, bus string) { being(t, r, bus) },
+		"record": func(r Roots, bus string) { recorded(t, r, bus, "") },
+	} {
+		d, r := machine(t, fakedriver.Config{GPUs: 1})
+		bus := d.GPUs[0].BusID
 		h := &Hook{Planner: Planner{Roots: r, AllowMode: []string{bus}}, Namespace: "ns"}
 		h.NVML = func(context.Context) (*nvml.List, error) { // the first look is over
-			begin()
+			begin(r, bus)
 			return nil, errdefs.ErrUnavailable
 		}
 		if err := create(t, h, bundle(t, container("1")), "whole"); !errdefs.IsFailedPrecondition(err) {
@@ -188,9 +192,23 @@ func TestWholeAndSlicedAtOnce(t *testing.T) {
 		if _, err := r.Claim("ns", "whole"); !errdefs.IsNotFound(err) {
 			t.Errorf("%s: a claim is left: %v", name, err)
 		}
-		if err := r.removeClaim("ns", "slicing"); err != nil {
-			t.Fatal(err)
-		}
+	}
+
+	d, r := machine(t, fakedriver.Config{GPUs: 1})
+	bus := d.GPUs[0].BusID
+	before := &Hook{Planner: Planner{Roots: r}, Namespace: "ns"}
+	spec, err := hooks.LoadSpec(bundle(t, container("1")), "whole")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (hooks.Chain{before}).Create(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := r.Claim("ns", "whole"); err != nil || len(c.Devices) != 1 {
+		t.Errorf("before anything is mounted the claim is %+v, %v", c, err)
+	}
+	if err := before.Delete(t.Context(), "whole"); err != nil {
+		t.Fatal(err)
 	}
 
 	// The look at the GPU's bar waits for a writer.

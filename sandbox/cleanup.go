@@ -70,8 +70,9 @@ func (rec *record) cleanUp(ctx context.Context, r CleanupRequest) error {
 		return err
 	}
 	process.RemoveConsoleSockets(r.RunDir, rec.Shim)
+	// The cgroup first: the runtime's program may use up the time on a busy machine.
 	err := errors.Join(
-		rec.forget(ctx, r), rec.removeCgroup(ctx), rec.unmount(r), r.Hooks.Delete(ctx, rec.ID))
+		rec.removeCgroup(ctx), rec.forget(ctx, r), rec.unmount(r), r.Hooks.Delete(ctx, rec.ID))
 	if err != nil {
 		return err
 	}
@@ -105,7 +106,8 @@ func (rec *record) unmount(r CleanupRequest) error {
 	return kernelOf(rt, nil).Unmount(r.Bundle)
 }
 
-// removeCgroup removes what the runtime has left of the cgroup.
+// removeCgroup removes the cgroup, which is empty by now; the runtime finds none
+// to remove then.
 func (rec *record) removeCgroup(ctx context.Context) error {
 	if rec.Cgroup == nil { // killAll has removed what was claimed
 		return nil

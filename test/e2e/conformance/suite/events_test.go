@@ -60,11 +60,11 @@ func eventsWhileAway(t *testing.T, outage time.Duration) {
 	}
 	ctx, cancel := context.WithTimeout(h.ctx, 30*time.Second)
 	defer cancel()
-	got, err := h.Events.Await(ctx, len(want), func(e daemon.Event) bool { return e.ExecID != "" && e.Topic != topicDelete })
-	if err != nil {
+	last := want[len(want)-1] // not as many events: one may come twice
+	if _, err := h.Events.Await(ctx, 1, func(e daemon.Event) bool { return e == last }); err != nil {
 		t.Errorf("after the outage: %v", err)
 	}
-	checkSequence(t, got, want)
+	checkSequence(t, h.Events.Select(func(e daemon.Event) bool { return e.ExecID != "" && e.Topic != topicDelete }), want)
 	c.remove()
 }
 
