@@ -5,6 +5,8 @@ package process
 import (
 	"runtime"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // forker starts programs from one thread that lives as long as the supervisor.
@@ -43,9 +45,28 @@ func (f *forker) do(fork func()) bool {
 	}
 }
 
+// run gets a thread that can end. The process's first one cannot: Go only parks
+// it, and what it had forked would live on.
 func (f *forker) run() {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		f.serve()
+		return
+	}
+	moved := make(chan struct{})
+	go func() { // on another thread, as long as this one is taken
+		runtime.LockOSThread()
+		close(moved)
+		f.serve()
+	}()
+	<-moved
+	runtime.UnlockOSThread()
+}
+
+// serve is called on a locked thread, which is never unlocked: it ends with the
+// goroutine.
+func (f *forker) serve() {
 	defer f.stopped.Done()
-	runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
 	for {
 		select {
 		case call := <-f.calls:

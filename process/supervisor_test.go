@@ -287,6 +287,19 @@ func TestOrphansAmongOwned(t *testing.T) {
 	}
 }
 
+// The forking thread is never the process's first, which does not end before it.
+func TestForkerLeavesTheFirstThread(t *testing.T) {
+	for range 50 { // most begin elsewhere anyway
+		f := newForker()
+		var tid int
+		f.do(func() { tid = unix.Gettid() })
+		f.close()
+		if tid == unix.Getpid() {
+			t.Fatal("the first thread forks")
+		}
+	}
+}
+
 func TestCloseLetsGo(t *testing.T) {
 	s := NewSupervisor()
 	p := run(t, s, "exec sleep infinity")
