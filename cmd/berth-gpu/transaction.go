@@ -93,7 +93,7 @@ func (t *transaction) dir(busID string) (*ledger.Dir, error) {
 
 // lock waits for a GPU's lock and reads the GPU as it is under it.
 func (t *transaction) lock(ctx context.Context, g *slicedGPU) (*ledger.Locked, error) {
-	if g.failed != nil {
+	if g.closed {
 		return nil, g.failed
 	}
 	d, err := t.dir(g.BusID)
