@@ -233,3 +233,42 @@ func BenchmarkNext(b *testing.B) {
 		})
 	}
 }
+
+// A GPU that is locked has an idle slice, another is empty: nobody waits for the lock.
+func TestIdleBehindALock(t *testing.T) {
+	r := newRig(t, sliced(fakenvml.H200, 2))
+	gpus := r.read().GPUs
+	r.acquire(r.request(r.me("a"), ask1g(1)))
+	r.keep(r.me("a"))
+	r.holdLock(0)
+	q := r.request(r.me("b"), ask1g(1))
+	const wait = 15 * time.Second // for a lock, while there is something else to do
+	q.TimeoutMS = 4 * wait.Milliseconds()
+	began := time.Now()
+	if made := r.acquire(q); made[0].BusID != gpus[1].BusID {
+		t.Errorf("made %+v", made)
+	}
+	if took := time.Since(began); took > wait/2 {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// Where there is no other GPU the lock is waited for, and then the idle slice is taken over.
+func TestIdleBehindTheOnlyLock(t *testing.T) {
+	r := newRig(t, sliced(fakenvml.H200, 1))
+	whole := wire.MIGAsk{Profile: "7g.141gb", Count: 1}
+	before := r.acquire(r.request(r.me("a"), whole))
+	r.keep(r.me("a"))
+	l := r.holdLock(0)
+	x := r.awaitLock(0, 2, "acquire", r.request(r.me("b"), whole))
+	if err := l.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	out, failed, code := x.ends()
+	if code != 0 {
+		t.Fatal(failed)
+	}
+	if a, err := wire.DecodeMIGAcquired(out, 1); err != nil || a.Slices[0].ID != before[0].ID {
+		t.Errorf("acquired %s, %v; kept was %+v", out, err, before)
+	}
+}

@@ -93,6 +93,15 @@ func (t *transaction) dir(busID string) (*ledger.Dir, error) {
 
 // lock waits for a GPU's lock and reads the GPU as it is under it.
 func (t *transaction) lock(ctx context.Context, g *slicedGPU) (*ledger.Locked, error) {
+	return t.lockBy(g, func(d *ledger.Dir) (*ledger.Locked, error) { return d.Lock(ctx) })
+}
+
+// tryLock is lock for what is not worth waiting.
+func (t *transaction) tryLock(g *slicedGPU) (*ledger.Locked, error) {
+	return t.lockBy(g, (*ledger.Dir).TryLock)
+}
+
+func (t *transaction) lockBy(g *slicedGPU, take func(*ledger.Dir) (*ledger.Locked, error)) (*ledger.Locked, error) {
 	if g.closed {
 		return nil, g.failed
 	}
@@ -100,8 +109,8 @@ func (t *transaction) lock(ctx context.Context, g *slicedGPU) (*ledger.Locked, e
 	if err != nil {
 		return nil, err
 	}
-	l, err := d.Lock(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
+	l, err := take(d)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ledger.ErrLocked) {
 		return nil, &wire.Error{Code: wire.CodeLocked, Message: err.Error()}
 	}
 	if err != nil {
