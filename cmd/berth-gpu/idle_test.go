@@ -144,15 +144,15 @@ func TestIdleEnds(t *testing.T) {
 		defer close(ended)
 		r.report("release", q)
 	}()
-	r.awaitIdle()
+	r.awaitState(ledger.Idle)
 	r.acquire(r.request(r.me("b"), ask1g(1)))
 	<-ended
 	r.report("release", r.request(r.me("b")))
 	r.asAtFirst(first, "at the end")
 }
 
-// awaitIdle waits until a slice is kept idle.
-func (r *rig) awaitIdle() {
+// awaitState waits until a record has it.
+func (r *rig) awaitState(s ledger.State) {
 	r.Helper()
 	w, err := ledger.NewWatch(r.run)
 	if err != nil {
@@ -164,7 +164,7 @@ func (r *rig) awaitIdle() {
 		if err != nil {
 			r.Fatal(err)
 		}
-		if slices.ContainsFunc(records, func(rec *ledger.Record) bool { return rec.State == ledger.Idle }) {
+		if slices.ContainsFunc(records, func(rec *ledger.Record) bool { return rec.State == s }) {
 			return
 		}
 		if err := w.Wait(time.Now().Add(timeout)); err != nil {

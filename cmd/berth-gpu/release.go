@@ -150,6 +150,9 @@ func (t *transaction) giveBack(ctx context.Context, now ledger.Now, mine func(*l
 }
 
 func (t *transaction) giveBackOn(ctx context.Context, busID string, now ledger.Now, mine func(*ledger.Record) bool) (out []wire.MIGAction, retErr error) {
+	if hung := t.hangs(busID); hung != nil { // in a try before this one
+		return nil, about(busID, hung)
+	}
 	g := t.gpu(busID)
 	l, err := t.lock(ctx, g)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"berth/gpu/ledger"
 	wire "berth/gpu/nvml"
 	"berth/test/fakenvml"
 )
@@ -135,4 +136,27 @@ func TestReleaseLetsGo(t *testing.T) {
 		t.Errorf("exit status %d: it did not let go after a try", code)
 	}
 	user.die()
+}
+
+// A call that is slower than a release has patience for holds the lock of its GPU while it lasts, and no
+// longer: then the release goes on, and others come in.
+func TestReleaseAfterASlowCall(t *testing.T) {
+	r := newRig(t, sliced(fakenvml.H200, 1))
+	first := r.read()
+	r.acquire(r.request(r.me("a"), ask1g(1)))
+	r.rules(fakenvml.Rule{Verb: fakenvml.Delay, Symbol: "nvmlComputeInstanceDestroy", Value: 2_500_000, GPU: -1}) // patience is 2 s
+	q := r.request(r.me("a"))
+	q.TimeoutMS = 8000
+	x := r.begin("release", q)
+	r.awaitState(ledger.Releasing) // it is in the call, or about to be, and has the lock
+	p := r.request(r.me("b"), ask1g(7))
+	p.TimeoutMS = timeout.Milliseconds()
+	made := r.acquire(p)
+	if _, failed, code := x.ends(); code != 0 {
+		t.Errorf("the release failed: %v", failed)
+	}
+	r.distinct(made, "afterwards")
+	r.rules()
+	r.report("release", r.request(r.me("b")))
+	r.asAtFirst(first, "at the end")
 }
