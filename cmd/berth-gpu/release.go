@@ -37,11 +37,6 @@ const (
 func (t *transaction) release(at location, stdout io.Writer) (any, error) {
 	signal.Ignore(unix.SIGPIPE) // nobody may read the answer
 	deadline, _ := t.ctx.Deadline()
-	changes, err := ledger.NewWatch(t.Run)
-	if err != nil {
-		return nil, err
-	}
-	defer changes.Close()
 	report, answered := wire.MIGReport{Actions: []wire.MIGAction{}}, false
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		answer, err := t.with(at, giveBack)
@@ -68,7 +63,9 @@ func (t *transaction) release(at location, stdout io.Writer) (any, error) {
 				return nil, err
 			}
 		}
-		if left, err := t.wait(changes, again, err != nil || busy); err != nil || !left {
+		if err != nil || busy {
+			time.Sleep(time.Until(again)) // nothing tells when a device is free
+		} else if left, err := t.watch(again); err != nil || !left {
 			return nil, err
 		}
 	}
@@ -90,18 +87,20 @@ func (t *transaction) pending() (idle time.Time, busy bool, err error) {
 	return idle, busy, err
 }
 
-// wait waits for a time. While something is only kept idle it looks, at each change of the ledger,
+// watch waits for the end of the time that something is kept idle. At each change of the ledger it looks
 // whether that is left: a slice that was taken over needs no watchman.
-func (t *transaction) wait(changes *ledger.Watch, again time.Time, busy bool) (left bool, err error) {
-	if busy {
-		time.Sleep(time.Until(again)) // nothing tells when a device is free
+func (t *transaction) watch(until time.Time) (left bool, err error) {
+	changes, err := ledger.NewWatch(t.Run)
+	if err != nil { // a user has but few of them (inotify(7)): without one it stays to the end
+		time.Sleep(time.Until(until))
 		return true, nil
 	}
-	for time.Until(again) > 0 {
-		if err := changes.Wait(again); err != nil {
-			return false, err
+	defer changes.Close()
+	for time.Until(until) > 0 {
+		if idle, busy, err := t.pending(); err != nil || idle.IsZero() {
+			return busy, err
 		}
-		if idle, busy, err := t.pending(); err != nil || idle.IsZero() && !busy {
+		if err := changes.Wait(until); err != nil {
 			return false, err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -158,5 +159,27 @@ func TestReleaseAfterASlowCall(t *testing.T) {
 	r.distinct(made, "afterwards")
 	r.rules()
 	r.report("release", r.request(r.me("b")))
+	r.asAtFirst(first, "at the end")
+}
+
+// Where no more can be watched, since others watch so much, a release does all but end early.
+func TestReleaseWithoutAWatch(t *testing.T) {
+	r := newRig(t, sliced(fakenvml.H200, 1))
+	first := r.read()
+	r.acquire(r.request(r.me("a"), ask1g(1)))
+	r.acquire(r.request(r.me("b"), ask1g(1)))
+	for name, keep := range map[string]int64{"a": 0, "b": 200} {
+		q := r.request(r.me(name))
+		q.KeepIdleMS = keep
+		x := r.prepare("release", q)
+		const unwatched = `echo 0 >/proc/sys/user/max_inotify_instances && exec "$0" "$@"`
+		x.cmd.Path, x.cmd.Args = "/bin/sh", append([]string{"sh", "-c", unwatched}, x.cmd.Args...)
+		mine := []syscall.SysProcIDMap{{Size: 1}}
+		x.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: mine, GidMappings: mine}
+		x.start()
+		if out, failed, code := x.ends(); code != 0 {
+			t.Errorf("kept for %d ms: exit status %d, %v%s", keep, code, failed, out)
+		}
+	}
 	r.asAtFirst(first, "at the end")
 }
