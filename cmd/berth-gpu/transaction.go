@@ -35,9 +35,9 @@ type transaction struct {
 	overIdle bool
 }
 
-// actions are the words after mig.
+// actions are the words after mig. A release is no single use of the library.
 var actions = map[string]func(*transaction) (any, error){
-	"acquire": counted, "release": giveBack, "sweep": sweep, "ls": ls,
+	"acquire": counted, "release": nil, "sweep": sweep, "ls": ls,
 }
 
 // transact reads the request and does what the word says.
