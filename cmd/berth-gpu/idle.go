@@ -75,14 +75,17 @@ func (t *transaction) takeOverOn(g *slicedGPU, wants []wire.MIGAsk, taken []*wir
 	return t.takeIdle(l, g, wants, taken)
 }
 
-// takeIdle takes over, under the lock, what there is for the wants that have nothing yet.
+// takeIdle takes over, under the lock, what there is for the wants that have nothing yet: of what containers of
+// the same namespace of containerd had, since memory that they left may be in it.
 func (t *transaction) takeIdle(l *ledger.Locked, g *slicedGPU, wants []wire.MIGAsk, taken []*wire.Slice) error {
 	records, _, err := l.Read()
 	if err != nil {
 		return err
 	}
 	for i, a := range wants {
-		n := slices.IndexFunc(records, func(r *ledger.Record) bool { return isIdle(r) && g.serves(r, a) })
+		n := slices.IndexFunc(records, func(r *ledger.Record) bool {
+			return isIdle(r) && r.Owner.Namespace == t.Owner.Namespace && g.serves(r, a)
+		})
 		if taken[i] != nil || n < 0 {
 			continue
 		}

@@ -272,3 +272,23 @@ func TestIdleBehindTheOnlyLock(t *testing.T) {
 		t.Errorf("acquired %s, %v; kept was %+v", out, err, before)
 	}
 }
+
+// A container of another namespace of containerd is given no slice that was kept, be there another GPU or not:
+// that one is given up.
+func TestIdleOfAnotherNamespace(t *testing.T) {
+	for _, n := range []int{1, 2} {
+		r := newRig(t, sliced(fakenvml.H200, n))
+		whole := wire.MIGAsk{Profile: "7g.141gb", Count: 1}
+		kept := r.acquire(r.request(r.me("a"), whole))
+		r.keep(r.me("a"))
+		other := r.me("b")
+		other.Namespace = "other"
+		made := r.acquire(r.request(other, whole))
+		if made[0].ID == kept[0].ID {
+			t.Errorf("%d GPUs: ns/a had %+v, and other/b was given it", n, kept[0])
+		}
+		if left := len(instances(r.read())); left != n {
+			t.Errorf("%d GPUs: there are %d slices", n, left)
+		}
+	}
+}
