@@ -223,9 +223,21 @@ func (t *transaction) makeOn(g *slicedGPU, choices []mig.Choice, indices []int) 
 	if why, err := t.leftAlone(g); err != nil || why != "" {
 		return nil, errors.Join(errTaken, err)
 	}
-	asks := make([]mig.Ask, len(indices))
+	// What could not be taken over before, since the lock was somebody's, can be now.
+	wants, taken := make([]wire.MIGAsk, len(indices)), make([]*wire.Slice, len(indices))
 	for n, j := range indices {
-		asks[n] = mig.Ask{Profile: choices[j].Profile.Name, Count: 1}
+		wants[n] = wire.MIGAsk{Profile: choices[j].Profile.Name, Count: 1}
+	}
+	err = t.takeIdle(l, g, wants, taken)
+	defer func() { made = merge(taken, made) }()
+	if err != nil || !slices.Contains(taken, nil) {
+		return nil, err
+	}
+	var asks []mig.Ask
+	for n, a := range wants {
+		if taken[n] == nil {
+			asks = append(asks, mig.Ask{Profile: a.Profile, Count: 1})
+		}
 	}
 	again, err := mig.Choose([]mig.GPU{g.GPU}, asks)
 	if t.overIdle && errdefs.IsResourceExhausted(err) {

@@ -18,7 +18,7 @@ import (
 
 // takeOver gives the owner what is kept idle and is just what it asks for, and takes that off its
 // asks. It returns the slices by the place of their ask, where there is one. A GPU from which nothing can
-// be taken over is passed over, as one on which nothing can be made.
+// be taken over is passed over, as one on which nothing can be made; one that is locked comes last.
 func (t *transaction) takeOver() []*wire.Slice {
 	wants := singly(t.Asks)
 	taken := make([]*wire.Slice, len(wants))
@@ -64,9 +64,7 @@ func (t *transaction) takeOverOn(g *slicedGPU, wants []wire.MIGAsk, taken []*wir
 	if records, _, err := d.Read(); err != nil || !slices.ContainsFunc(records, isIdle) {
 		return err
 	}
-	ctx, cancel := share(t.ctx, patienceShare)
-	defer cancel()
-	l, err := t.lock(ctx, g)
+	l, err := t.tryLock(g) // to make one elsewhere takes no longer than others' transactions
 	if err != nil {
 		return err
 	}
@@ -74,12 +72,20 @@ func (t *transaction) takeOverOn(g *slicedGPU, wants []wire.MIGAsk, taken []*wir
 	if why, err := t.leftAlone(g); err != nil || why != "" {
 		return err
 	}
+	return t.takeIdle(l, g, wants, taken)
+}
+
+// takeIdle takes over, under the lock, what there is for the wants that have nothing yet: of what containers of
+// the same namespace of containerd had, since memory that they left may be in it.
+func (t *transaction) takeIdle(l *ledger.Locked, g *slicedGPU, wants []wire.MIGAsk, taken []*wire.Slice) error {
 	records, _, err := l.Read()
 	if err != nil {
 		return err
 	}
 	for i, a := range wants {
-		n := slices.IndexFunc(records, func(r *ledger.Record) bool { return isIdle(r) && g.serves(r, a) })
+		n := slices.IndexFunc(records, func(r *ledger.Record) bool {
+			return isIdle(r) && r.Owner.Namespace == t.Owner.Namespace && g.serves(r, a)
+		})
 		if taken[i] != nil || n < 0 {
 			continue
 		}

@@ -144,15 +144,15 @@ func TestIdleEnds(t *testing.T) {
 		defer close(ended)
 		r.report("release", q)
 	}()
-	r.awaitIdle()
+	r.awaitState(ledger.Idle)
 	r.acquire(r.request(r.me("b"), ask1g(1)))
 	<-ended
 	r.report("release", r.request(r.me("b")))
 	r.asAtFirst(first, "at the end")
 }
 
-// awaitIdle waits until a slice is kept idle.
-func (r *rig) awaitIdle() {
+// awaitState waits until a record has it.
+func (r *rig) awaitState(s ledger.State) {
 	r.Helper()
 	w, err := ledger.NewWatch(r.run)
 	if err != nil {
@@ -164,7 +164,7 @@ func (r *rig) awaitIdle() {
 		if err != nil {
 			r.Fatal(err)
 		}
-		if slices.ContainsFunc(records, func(rec *ledger.Record) bool { return rec.State == ledger.Idle }) {
+		if slices.ContainsFunc(records, func(rec *ledger.Record) bool { return rec.State == s }) {
 			return
 		}
 		if err := w.Wait(time.Now().Add(timeout)); err != nil {
@@ -231,5 +231,64 @@ func BenchmarkNext(b *testing.B) {
 			b.ReportMetric(float64(release.Milliseconds())/float64(b.N), "release-ms")
 			b.ReportMetric(float64(acquire.Milliseconds())/float64(b.N), "acquire-ms")
 		})
+	}
+}
+
+// A GPU that is locked has an idle slice, another is empty: nobody waits for the lock.
+func TestIdleBehindALock(t *testing.T) {
+	r := newRig(t, sliced(fakenvml.H200, 2))
+	gpus := r.read().GPUs
+	r.acquire(r.request(r.me("a"), ask1g(1)))
+	r.keep(r.me("a"))
+	r.holdLock(0)
+	q := r.request(r.me("b"), ask1g(1))
+	const wait = 15 * time.Second // for a lock, while there is something else to do
+	q.TimeoutMS = 4 * wait.Milliseconds()
+	began := time.Now()
+	if made := r.acquire(q); made[0].BusID != gpus[1].BusID {
+		t.Errorf("made %+v", made)
+	}
+	if took := time.Since(began); took > wait/2 {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// Where there is no other GPU the lock is waited for, and then the idle slice is taken over.
+func TestIdleBehindTheOnlyLock(t *testing.T) {
+	r := newRig(t, sliced(fakenvml.H200, 1))
+	whole := wire.MIGAsk{Profile: "7g.141gb", Count: 1}
+	before := r.acquire(r.request(r.me("a"), whole))
+	r.keep(r.me("a"))
+	l := r.holdLock(0)
+	x := r.awaitLock(0, 2, "acquire", r.request(r.me("b"), whole))
+	if err := l.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	out, failed, code := x.ends()
+	if code != 0 {
+		t.Fatal(failed)
+	}
+	if a, err := wire.DecodeMIGAcquired(out, 1); err != nil || a.Slices[0].ID != before[0].ID {
+		t.Errorf("acquired %s, %v; kept was %+v", out, err, before)
+	}
+}
+
+// A container of another namespace of containerd is given no slice that was kept, be there another GPU or not:
+// that one is given up.
+func TestIdleOfAnotherNamespace(t *testing.T) {
+	for _, n := range []int{1, 2} {
+		r := newRig(t, sliced(fakenvml.H200, n))
+		whole := wire.MIGAsk{Profile: "7g.141gb", Count: 1}
+		kept := r.acquire(r.request(r.me("a"), whole))
+		r.keep(r.me("a"))
+		other := r.me("b")
+		other.Namespace = "other"
+		made := r.acquire(r.request(other, whole))
+		if made[0].ID == kept[0].ID {
+			t.Errorf("%d GPUs: ns/a had %+v, and other/b was given it", n, kept[0])
+		}
+		if left := len(instances(r.read())); left != n {
+			t.Errorf("%d GPUs: there are %d slices", n, left)
+		}
 	}
 }

@@ -22,8 +22,10 @@ type library struct {
 	codes map[nvml.Return]string
 	// patience is how long a call is waited for; 0 is for ever.
 	patience time.Duration
-	// hung is the error of the call that was waited for in vain. No other is begun after it.
+	// hung is the error of the call that was waited for in vain. No other is begun after it. late is
+	// closed when that call returns after all.
 	hung *wire.Error
+	late <-chan nvml.Return
 	// stuck is set once a call hangs, to whichever GPU: the library cannot be let go of.
 	stuck *bool
 }
@@ -35,8 +37,8 @@ func (l *library) patient(limit time.Duration) *library {
 	return &own
 }
 
-// close lets go of the GPUs; the library stays loaded. That it fails concerns nobody.
 // close lets go of the driver, unless a call hangs in it: then that is left to the end of the process.
+// The library stays loaded. That it fails concerns nobody.
 func (l *library) close() {
 	if !*l.stuck {
 		_ = l.call("nvmlShutdown", l.Shutdown)
@@ -81,7 +83,7 @@ func (l *library) call(symbols string, f func() nvml.Return) *wire.Error {
 }
 
 // bounded waits for a call as long as it has patience. A call into the driver cannot be cut short: what
-// hangs is left to the end of the process, and whoever holds a lock for it keeps that until then.
+// hangs is left to itself, and whoever holds a lock for it keeps that until it returns.
 func (l *library) bounded(symbol string, f func() nvml.Return) *wire.Error {
 	if l.hung != nil {
 		return l.hung
@@ -90,7 +92,7 @@ func (l *library) bounded(symbol string, f func() nvml.Return) *wire.Error {
 		return l.failure(symbol, f())
 	}
 	done := make(chan nvml.Return, 1)
-	go func() { done <- f() }()
+	go func() { done <- f(); close(done) }()
 	timer := time.NewTimer(l.patience)
 	defer timer.Stop()
 	select {
@@ -98,7 +100,7 @@ func (l *library) bounded(symbol string, f func() nvml.Return) *wire.Error {
 		return l.failure(symbol, r)
 	case <-timer.C:
 		l.hung = &wire.Error{Code: "ERROR_TIMEOUT", Symbol: symbol, Message: fmt.Sprintf("the driver gave no answer for %v", l.patience)}
-		*l.stuck = true
+		*l.stuck, l.late = true, done
 		return l.hung
 	}
 }

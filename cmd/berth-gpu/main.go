@@ -87,7 +87,10 @@ func question(args []string, stdin io.Reader, stdout io.Writer) (func(location) 
 	if len(args) > 0 && args[0] == "list" {
 		return func(at location) (any, error) { return ask(at, list) }, args[1:]
 	}
-	if len(args) > 1 && args[0] == "mig" && actions[args[1]] != nil {
+	if len(args) < 2 || args[0] != "mig" {
+		return nil, nil
+	}
+	if _, known := actions[args[1]]; known {
 		return func(at location) (any, error) { return transact(args[1], at, stdin, stdout) }, args[2:]
 	}
 	return nil, nil

@@ -29,47 +29,94 @@ const (
 	settled    = 8 * firstPause
 )
 
-// release sees to it that what the owner's group has is taken back, until the deadline. It answers
-// as soon as all that can be done at once is done, and goes on: a container's end waits for nobody's
-// process. What is in use is tried again, as is what another transaction or the driver was in the
-// way of; between tries the driver is let go of. What is left at the deadline is a Zombie, and left
-// to a sweep. What is kept idle is given up when its time is over, if it was not taken over by then.
+// release sees to it that what the owner's group has is taken back. It answers as soon as all that can
+// be done at once is done, and goes on: a container's end waits for nobody's process. What is in use is
+// tried again, as is what another transaction or the driver was in the way of; between tries the driver
+// is let go of. What is left when the time for that is over is a Zombie, and left to a sweep. What is
+// kept idle is given up when its time is over, if it was not taken over by then.
+//
+// Nobody is there to kill it if the driver hangs where it is not waited for with patience (as it is
+// loaded, initialised and let go of): so it ends with the process soon after the deadline.
 func (t *transaction) release(at location, stdout io.Writer) (any, error) {
 	signal.Ignore(unix.SIGPIPE) // nobody may read the answer
-	deadline, _ := t.ctx.Deadline()
-	changes, err := ledger.NewWatch(t.Run)
-	if err != nil {
-		return nil, err
+	type ending struct {
+		answer any
+		err    error
 	}
-	defer changes.Close()
+	done := make(chan ending, 1)
+	go func() {
+		answer, err := t.releaseAll(at, stdout)
+		done <- ending{answer, err}
+	}()
+	deadline, _ := t.ctx.Deadline()
+	timer := time.NewTimer(time.Until(deadline) + t.patience()) // for the call that began before it
+	defer timer.Stop()
+	select {
+	case e := <-done:
+		return e.answer, e.err
+	case <-timer.C:
+		return nil, &wire.Error{Code: "ERROR_TIMEOUT", Message: "the driver gave no answer until long after the deadline"}
+	}
+}
+
+// busyTime is how long a release tries what is in its way: all of its time, but for that for which
+// something is kept idle. Who keeps for longer than he gives it has nobody watch over that.
+func (t *transaction) busyTime() time.Duration {
+	ms := t.TimeoutMS
+	if ms > t.KeepIdleMS {
+		ms -= t.KeepIdleMS
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// releaseAll is the release, without an end if the driver has none.
+func (t *transaction) releaseAll(at location, stdout io.Writer) (any, error) {
+	deadline, _ := t.ctx.Deadline()
+	end := deadline // of the tries
+	if own := time.Now().Add(t.busyTime()); own.Before(end) {
+		end = own
+	}
 	report, answered := wire.MIGReport{Actions: []wire.MIGAction{}}, false
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		answer, err := t.with(at, giveBack)
+		answer, err := t.with(at, func(t *transaction) (any, error) {
+			ctx, cancel := context.WithDeadline(t.ctx, end)
+			defer cancel()
+			return t.giveBack(ctx, t.now, t.isOwners)
+		})
 		actions, _ := answer.([]wire.MIGAction)
 		report.Actions = append(slices.DeleteFunc(report.Actions, func(a wire.MIGAction) bool { // the last word counts
 			return slices.ContainsFunc(actions, func(b wire.MIGAction) bool { return a.ID == b.ID })
 		}), actions...)
 		idle, busy, ledgerErr := t.pending()
 		err = errors.Join(err, ledgerErr)
+		busy = busy || err != nil
 		again := time.Now().Add(pause)
-		if err == nil && !busy {
+		trying := busy && !again.After(end)
+		if !trying {
 			again = idle
 		}
-		switch over := again.IsZero() || again.After(deadline); {
+		switch over := again.IsZero() || again.After(deadline) || busy && !trying && time.Until(again) <= 0; {
 		case over && answered:
 			return nil, nil
 		case over && err != nil:
 			return nil, err
 		case over:
 			return report, nil
-		case !answered && err == nil && (!busy || pause >= settled):
+		case !answered && err == nil && (!trying || pause >= settled):
 			answered = true
 			if err := answerEarly(stdout, report); err != nil {
 				return nil, err
 			}
 		}
-		if left, err := t.wait(changes, again, err != nil || busy); err != nil || !left {
+		if trying {
+			time.Sleep(time.Until(again)) // nothing tells when a device is free
+			continue
+		}
+		if left, err := t.watch(again); err != nil || !left {
 			return nil, err
+		}
+		if end = time.Now().Add(t.busyTime()); end.After(deadline) {
+			end = deadline
 		}
 	}
 }
@@ -90,18 +137,20 @@ func (t *transaction) pending() (idle time.Time, busy bool, err error) {
 	return idle, busy, err
 }
 
-// wait waits for a time. While something is only kept idle it looks, at each change of the ledger,
+// watch waits for the end of the time that something is kept idle. At each change of the ledger it looks
 // whether that is left: a slice that was taken over needs no watchman.
-func (t *transaction) wait(changes *ledger.Watch, again time.Time, busy bool) (left bool, err error) {
-	if busy {
-		time.Sleep(time.Until(again)) // nothing tells when a device is free
+func (t *transaction) watch(until time.Time) (left bool, err error) {
+	changes, err := ledger.NewWatch(t.Run)
+	if err != nil { // a user has but few of them (inotify(7)): without one it stays to the end
+		time.Sleep(time.Until(until))
 		return true, nil
 	}
-	for time.Until(again) > 0 {
-		if err := changes.Wait(again); err != nil {
-			return false, err
+	defer changes.Close()
+	for time.Until(until) > 0 {
+		if idle, busy, err := t.pending(); err != nil || idle.IsZero() {
+			return busy, err
 		}
-		if idle, busy, err := t.pending(); err != nil || idle.IsZero() && !busy {
+		if err := changes.Wait(until); err != nil {
 			return false, err
 		}
 	}
@@ -123,45 +172,4 @@ func answerEarly(stdout io.Writer, report wire.MIGReport) error {
 		return err
 	}
 	return errors.Join(unix.Dup3(int(null.Fd()), int(f.Fd()), unix.O_CLOEXEC), null.Close())
-}
-
-// giveBack is one try of a release.
-func giveBack(t *transaction) (any, error) { return t.giveBack(t.ctx, t.now, t.isOwners) }
-
-// giveBack destroys the instances of the records that mine says yes to, on each GPU that has one.
-// An error of one GPU keeps it from no other.
-func (t *transaction) giveBack(ctx context.Context, now ledger.Now, mine func(*ledger.Record) bool) (out []wire.MIGAction, all error) {
-	dirs, all := ledger.GPUs(t.Run)
-	for i, busID := range dirs {
-		d, err := t.dir(busID)
-		if err != nil {
-			return out, err
-		}
-		records, _, err := d.Read()
-		var report []wire.MIGAction
-		if err == nil && slices.ContainsFunc(records, mine) {
-			own, cancel := share(ctx, len(dirs)-i)
-			report, err = t.giveBackOn(own, busID, now, mine)
-			cancel()
-		}
-		out, all = append(out, report...), errors.Join(all, err)
-	}
-	return out, all
-}
-
-func (t *transaction) giveBackOn(ctx context.Context, busID string, now ledger.Now, mine func(*ledger.Record) bool) (out []wire.MIGAction, retErr error) {
-	g := t.gpu(busID)
-	l, err := t.lock(ctx, g)
-	if err != nil {
-		return nil, about(busID, err)
-	}
-	defer func() { retErr = errors.Join(retErr, t.unlock(l, g)) }()
-	return t.reconcile(l, g, now, mine)
-}
-
-// about says which GPU an error is of.
-func about(busID string, err error) *wire.Error {
-	failed := *failure(err)
-	failed.Message = "GPU " + busID + ": " + failed.Message
-	return &failed
 }

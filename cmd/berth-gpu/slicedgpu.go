@@ -25,6 +25,9 @@ type slicedGPU struct {
 	on     bool // MIG mode is on
 	// failed is why the transaction passes over the GPU; nil if it does not.
 	failed *wire.Error
+	// closed is set where failed came of opening it: then nothing can be asked of it. What was made on
+	// any other that failed can be undone.
+	closed bool
 	// busy is set where another transaction had its lock for long: the others come first.
 	busy bool
 }
@@ -125,11 +128,11 @@ func (g *slicedGPU) open(find func(*device) (nvml.Device, bool)) {
 				g.Index, _ = must(&d, "nvmlDeviceGetIndex", d.handle.GetIndex)
 			}
 		} else if d.Error == nil {
-			g.failed = errNoMIG
+			g.failed, g.closed = errNoMIG, true
 			return
 		}
 	}
-	g.failed = d.Error
+	g.failed, g.closed = d.Error, d.Error != nil
 }
 
 // readMode says whether MIG mode is on, and whether the GPU has one.

@@ -84,6 +84,9 @@ func (t *transaction) sweepGPU(ctx context.Context, busID string) (out []wire.MI
 		return nil, err
 	}
 	g := t.gpu(busID)
+	if g.failed != nil {
+		return nil, g.failed
+	}
 	l, err := t.lock(ctx, g)
 	if err != nil {
 		return nil, err

@@ -27,17 +27,17 @@ type transaction struct {
 	now  ledger.Now
 	// patientNow has a GPU's lock waited for to the end: there is no other GPU to go on with.
 	patientNow bool
-	// kept are locks that the end of the process lets go.
-	kept   []*ledger.Locked
+	// kept are, by bus id, locks that are let go when a call returns that hangs, or the process ends.
+	kept   map[string]keptLock
 	step   func(string) // the ledger's
 	wanted string       // the asks, for people
 	// overIdle has an acquire take places of idle slices: there is no other room.
 	overIdle bool
 }
 
-// actions are the words after mig.
+// actions are the words after mig. A release is no single use of the library.
 var actions = map[string]func(*transaction) (any, error){
-	"acquire": counted, "release": giveBack, "sweep": sweep, "ls": ls,
+	"acquire": counted, "release": nil, "sweep": sweep, "ls": ls,
 }
 
 // transact reads the request and does what the word says.
@@ -54,7 +54,7 @@ func transact(word string, at location, stdin io.Reader, stdout io.Writer) (any,
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(q.TimeoutMS)*time.Millisecond)
 	defer cancel()
-	t := &transaction{MIGRequest: q, ctx: ctx, step: step(), wanted: asked(q.Asks),
+	t := &transaction{MIGRequest: q, ctx: ctx, step: step(), wanted: asked(q.Asks), kept: make(map[string]keptLock),
 		now: ledger.Now{BootID: q.BootID, Driver: q.Driver, Life: lifeBut(q, "")}}
 	if word == "release" {
 		return t.release(at, stdout)
@@ -93,15 +93,27 @@ func (t *transaction) dir(busID string) (*ledger.Dir, error) {
 
 // lock waits for a GPU's lock and reads the GPU as it is under it.
 func (t *transaction) lock(ctx context.Context, g *slicedGPU) (*ledger.Locked, error) {
-	if g.failed != nil {
+	return t.lockBy(g, func(d *ledger.Dir) (*ledger.Locked, error) { return d.Lock(ctx) })
+}
+
+// tryLock is lock for what is not worth waiting.
+func (t *transaction) tryLock(g *slicedGPU) (*ledger.Locked, error) {
+	return t.lockBy(g, (*ledger.Dir).TryLock)
+}
+
+func (t *transaction) lockBy(g *slicedGPU, take func(*ledger.Dir) (*ledger.Locked, error)) (*ledger.Locked, error) {
+	if g.closed {
 		return nil, g.failed
+	}
+	if g.lib.hung != nil { // it would hold up the next one in vain, or wait for itself
+		return nil, g.lib.hung
 	}
 	d, err := t.dir(g.BusID)
 	if err != nil {
 		return nil, err
 	}
-	l, err := d.Lock(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
+	l, err := take(d)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ledger.ErrLocked) {
 		return nil, &wire.Error{Code: wire.CodeLocked, Message: err.Error()}
 	}
 	if err != nil {
@@ -113,13 +125,40 @@ func (t *transaction) lock(ctx context.Context, g *slicedGPU) (*ledger.Locked, e
 	return l, nil
 }
 
-// unlock lets the next one in, unless a call to the GPU hangs, which may yet do its work.
+// unlock lets the next one in; while a call to the GPU hangs, which may yet do its work, not before
+// that has returned.
 func (t *transaction) unlock(l *ledger.Locked, g *slicedGPU) error {
-	if g.lib.hung != nil {
-		t.kept = append(t.kept, l)
+	if g.lib.hung == nil {
+		return l.Unlock()
+	}
+	over := make(chan struct{})
+	t.kept[g.BusID] = keptLock{over: over, hung: g.lib.hung}
+	go func() { // which nobody waits for: it ends with the process at the latest
+		<-g.lib.late
+		_ = l.Unlock()
+		close(over)
+	}()
+	return nil
+}
+
+// keptLock is one that a call holds which hangs.
+type keptLock struct {
+	over <-chan struct{} // closed once it was let go
+	hung *wire.Error
+}
+
+// hangs is the error of a call that holds the lock of a GPU: until it returns, that GPU is asked nothing.
+func (t *transaction) hangs(busID string) *wire.Error {
+	k, ok := t.kept[busID]
+	if !ok {
 		return nil
 	}
-	return l.Unlock()
+	select {
+	case <-k.over:
+		return nil
+	default:
+		return k.hung
+	}
 }
 
 // share is one nth of the time that there is, and no more than is worth waiting for while there is

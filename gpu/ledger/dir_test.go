@@ -142,12 +142,25 @@ func TestLock(t *testing.T) {
 	if _, err := l.Lock(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the error is %v", err)
 	}
+	if _, err := l.TryLock(); !errors.Is(err, ErrLocked) {
+		t.Errorf("the error is %v", err)
+	}
 	if err := l.Unlock(); err != nil {
 		t.Fatal(err)
 	}
 	again := locked(t, run, nil)
 	if empty, err := again.Empty(); !empty {
 		t.Errorf("what a dead writer left is there: %v", err)
+	}
+	if err := again.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	tried, err := l.TryLock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tried.Unlock(); err != nil {
+		t.Fatal(err)
 	}
 }
 

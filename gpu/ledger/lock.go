@@ -22,15 +22,30 @@ type Locked struct {
 	lock *os.File
 }
 
+// ErrLocked says that another transaction holds a lock.
+var ErrLocked = errors.New("another transaction holds the lock")
+
+// TryLock is Lock for who has something else to do: ErrLocked is its error where it would have to wait.
+func (d *Dir) TryLock() (*Locked, error) {
+	f, err := d.openLock()
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, errors.Join(fmt.Errorf("lock GPU %s: %w", d.BusID, err), f.Close())
+	}
+	return d.locked(f)
+}
+
 // Lock makes the directory, if need be, and waits for the lock until ctx is done. A wait that was given up ends by itself, and lets go
 // of what it then gets.
 func (d *Dir) Lock(ctx context.Context) (*Locked, error) {
-	if err := os.MkdirAll(d.path, 0o700); err != nil {
-		return nil, fmt.Errorf("make the ledger of GPU %s: %w", d.BusID, err)
-	}
-	f, err := os.OpenFile(filepath.Join(d.path, lockFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := d.openLock()
 	if err != nil {
-		return nil, fmt.Errorf("lock GPU %s: %w", d.BusID, err)
+		return nil, err
 	}
 	// One file descriptor, used in a goroutine of its own: the kernel tells when the lock is free.
 	fd := int(f.Fd())
@@ -54,6 +69,22 @@ func (d *Dir) Lock(ctx context.Context) (*Locked, error) {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("another transaction holds the lock of GPU %s: %w", d.BusID, ctx.Err())
 	}
+	return d.locked(f)
+}
+
+func (d *Dir) openLock() (*os.File, error) {
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return nil, fmt.Errorf("make the ledger of GPU %s: %w", d.BusID, err)
+	}
+	f, err := os.OpenFile(filepath.Join(d.path, lockFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock GPU %s: %w", d.BusID, err)
+	}
+	return f, nil
+}
+
+// locked is the directory once the file is locked.
+func (d *Dir) locked(f *os.File) (*Locked, error) {
 	l := &Locked{Dir: d, lock: f}
 	if err := l.clean(); err != nil {
 		return nil, errors.Join(err, l.Unlock())
