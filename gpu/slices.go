@@ -117,6 +117,9 @@ func (h *Hook) grant(claim *Claim, spec *specs.Spec) granter {
 		if err != nil {
 			return nil, err
 		}
+		if err := h.strangers(claim.Slices.Made); err != nil {
+			return nil, err
+		}
 		claim.Slices.Modes = nil // what was turned on is in MIG mode, which is seen
 		if err := h.Roots.writeClaim(claim); err != nil {
 			return nil, err
