@@ -77,10 +77,19 @@ func (p *Planner) records() (map[string]onRecord, error) {
 	return out, nil
 }
 
-// recall marks what MIG devices are other containers'.
+// recall marks what MIG devices are other containers'. One that was seen, and is
+// neither on record nor there any more, was destroyed between the two looks.
 func recall(inv *Inventory, records map[string]onRecord) {
 	for i := range inv.Devices {
-		inv.Devices[i].record = records[inv.Devices[i].BusID]
+		d := &inv.Devices[i]
+		d.record = records[d.BusID]
+		if !slices.ContainsFunc(d.MIG, func(in Instance) bool { return d.record.of(in.GI) == "" }) {
+			continue
+		}
+		there := readInstances(inv.roots, d.Minor)
+		d.MIG = slices.DeleteFunc(d.MIG, func(in Instance) bool {
+			return d.record.of(in.GI) == "" && !slices.ContainsFunc(there, func(now Instance) bool { return now.GI == in.GI && now.CI == in.CI })
+		})
 	}
 }
 

@@ -176,6 +176,20 @@ func TestMadeAfterTheFirstLook(t *testing.T) {
 	}
 }
 
+// A slice that is given back between the look at the devices and that at the ledger is taken for
+// nobody else's: it is gone.
+func TestGoneBetweenTheLooks(t *testing.T) {
+	d, r := machine(t, fakedriver.Config{GPUs: 1, MIG: [][]fakedriver.Instance{{{GI: 8}, {GI: 9}}}})
+	inv := discover(t, r)
+	if err := d.RemoveInstance(0, fakedriver.Instance{GI: 8, CI: fakedriver.NoCI}); err != nil {
+		t.Fatal(err)
+	}
+	recall(inv, nil)
+	if found := inv.Devices[0].MIG; len(found) != 1 || found[0].GI != 9 {
+		t.Errorf("found %+v", found)
+	}
+}
+
 // Who was given a MIG device of somebody else's keeps its nodes when that is destroyed: no slice is
 // made that these nodes would be of.
 func TestSliceOfAStrangersNodes(t *testing.T) {
