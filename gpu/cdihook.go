@@ -122,7 +122,7 @@ func hookLists(h *specs.Hooks) []*[]specs.Hook {
 
 // edited finds out which devices of this host containerd has put into the spec
 // by CDI. The container holds them like any other, and does not get one that is
-// barred, nor whole one that is sliced.
+// barred, nor whole one that is sliced, nor a MIG device that was made for another.
 func (p *Planner) edited(ctx context.Context, plan *Plan, spec *specs.Spec) error {
 	inv, err := Discover(p.Roots)
 	if err != nil || spec.Linux == nil {
@@ -144,9 +144,13 @@ func (p *Planner) edited(ctx context.Context, plan *Plan, spec *specs.Spec) erro
 		before := len(plan.Devices)
 		for _, in := range d.MIG {
 			nodes, err := inv.InstanceNodes(d, in)
-			if err == nil && !slices.ContainsFunc(nodes, func(n Node) bool { return !given(n) }) {
-				plan.Devices = append(plan.Devices, Selected{Device: d, Instance: &in})
+			if err != nil || slices.ContainsFunc(nodes, func(n Node) bool { return !given(n) }) {
+				continue
 			}
+			if whose := d.record.of(in.GI); whose != "" {
+				return theirsErr(fmt.Sprintf("MIG device gi%d of the GPU at %s", in.GI, d.BusID), whose)
+			}
+			plan.Devices = append(plan.Devices, Selected{Device: d, Instance: &in})
 		}
 		if len(plan.Devices) == before {
 			if err := notKept(Selected{Device: d}); err != nil {

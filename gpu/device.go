@@ -55,6 +55,8 @@ type Device struct {
 	// Kept is why nobody is given the GPU whole, where a planner has looked;
 	// empty if it may be.
 	Kept string `json:"-"`
+	// record says which MIG devices are other containers', where a planner has looked.
+	record onRecord
 }
 
 // Instance is a MIG device: a compute instance in a GPU instance.

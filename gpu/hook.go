@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"berth/gpu/mps"
@@ -122,14 +123,40 @@ func (h *Hook) planFor(ctx context.Context, oci *specs.Spec, claim *Claim) (*Pla
 	return nil, h.Broken
 }
 
-// Delete gives back what the container holds.
+// Delete gives back what the container holds. The claim, which says what that
+// is, stays after an error, for whoever tries again.
 func (h *Hook) Delete(ctx context.Context, id string) error {
-	h.unseat(ctx, id) // first: its server has the slices
-	h.ungrant(ctx, id)
+	claim, err := h.claimOf(id)
+	if err != nil {
+		return fmt.Errorf("tell what container %q holds of the GPUs: %w", id, err)
+	}
+	h.unseat(ctx, id, claim) // first: its server has the slices
+	if err := h.ungrant(ctx, id, claim); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	delete(h.holders, id)
 	h.mu.Unlock()
 	return h.Roots.removeClaim(h.Namespace, id)
+}
+
+// claimOf is a container's claim as it is on disk, or else as this shim has it;
+// empty if there is none.
+func (h *Hook) claimOf(id string) (*Claim, error) {
+	claim, err := h.Roots.Claim(h.Namespace, id)
+	if err == nil {
+		return claim, nil
+	}
+	h.mu.Lock()
+	held := h.holders[id]
+	h.mu.Unlock()
+	switch {
+	case held != nil:
+		return held, nil
+	case errdefs.IsNotFound(err), errdefs.IsInvalidArgument(err): // none can have that name
+		return new(Claim), nil
+	}
+	return nil, err
 }
 
 func (h *Hook) hold(c *Claim) {

@@ -9,8 +9,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-
-	"berth/gpu/ledger"
 )
 
 // A GPU is given whole or it is sliced, never both. Who is given one whole has
@@ -23,7 +21,12 @@ import (
 // keep marks the GPUs that are given to nobody whole.
 func (p *Planner) keep(ctx context.Context, inv *Inventory) error {
 	unknown := p.identify(ctx, inv)
-	sliced, err := p.sliced()
+	records, err := p.records()
+	if err != nil {
+		return err
+	}
+	recall(inv, records)
+	sliced, err := p.sliced(records)
 	if err != nil {
 		return err
 	}
@@ -64,23 +67,11 @@ func (p *Planner) identify(ctx context.Context, inv *Inventory) error {
 }
 
 // sliced says by bus id which GPUs have slices, or may be about to get them, and
-// whose. What is on record of another boot, or loading of the driver, is gone.
-func (p *Planner) sliced() (map[string]string, error) {
-	records, _, err := ledger.Records(p.Roots.Run)
-	if err != nil {
-		return nil, err
-	}
+// whose.
+func (p *Planner) sliced(records map[string]onRecord) (map[string]string, error) {
 	out := map[string]string{}
-	if len(records) > 0 {
-		q, err := p.Roots.MIGRequest(0)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range records {
-			if r.Same(ledger.Now{BootID: q.BootID, Driver: q.Driver}) {
-				out[r.BusID] = fmt.Sprintf("%s of it was made for %s/%s (%s; `berth gpu ls`)", r.Name, r.Owner.Namespace, r.Owner.Container, r.State)
-			}
-		}
+	for busID, o := range records {
+		out[busID] = o.whole
 	}
 	if len(p.AllowMode) == 0 {
 		return out, nil
@@ -112,16 +103,29 @@ func keptErr(uuid, busID string, index int, why string) error {
 		orUnknown(uuid, busID), index, why, AnnotationPrefix, errdefs.ErrFailedPrecondition)
 }
 
-// settle puts on record which GPUs a container is given whole, and then makes
-// sure that nobody has begun to slice one of them.
+// settle puts on record which devices a container is given that were not made
+// for it, and then makes sure that nobody has begun to slice one of these GPUs,
+// or been given one of these instances.
 func (h *Hook) settle(claim *Claim) error {
-	if !slices.ContainsFunc(claim.Devices, Holding.whole) {
+	if len(claim.Devices) == 0 || claim.Slices != nil {
 		return nil
 	}
 	if err := h.Roots.writeClaim(claim); err != nil {
 		return err
 	}
-	sliced, err := h.sliced()
+	records, err := h.records()
+	if err != nil {
+		return err
+	}
+	for _, d := range claim.Devices {
+		if d.whole() {
+			continue
+		}
+		if whose := records[d.BusID].of(d.MIG.GI); whose != "" {
+			return theirsErr("MIG device "+orUnknown(d.MIG.UUID, fmt.Sprintf("gi%d", d.MIG.GI))+" of the GPU at "+d.BusID, whose)
+		}
+	}
+	sliced, err := h.sliced(records)
 	for _, d := range claim.Devices {
 		if why := sliced[d.BusID]; d.whole() && why != "" {
 			return keptErr(d.UUID, d.BusID, d.Index, why)
@@ -157,6 +161,8 @@ func (h *Hook) sliceable(inv *Inventory) (out []Device, not []string, _ error) {
 			not = append(not, h.notBarred(d).Error())
 		case by != "":
 			not = append(not, "GPU "+d.BusID+" is held whole by "+by)
+		case leftOf(claims, d) != "":
+			not = append(not, "GPU "+d.BusID+" had a MIG device, which is gone, and would get it again for "+leftOf(claims, d)+": delete that container")
 		default:
 			out = append(out, d)
 		}

@@ -94,9 +94,8 @@ func (d Holding) same(s Selected) bool {
 
 // unseat takes a container from its daemon, which ends with the last one. That
 // this fails keeps no container from being deleted: a sweep finishes it.
-func (h *Hook) unseat(ctx context.Context, id string) {
-	claim, err := h.Roots.Claim(h.Namespace, id)
-	if err != nil || claim.MPS == nil || h.MPS == nil {
+func (h *Hook) unseat(ctx context.Context, id string, claim *Claim) {
+	if claim.MPS == nil || h.MPS == nil {
 		return
 	}
 	if err := h.MPS.Leave(ctx, claim.MPS.Owner, id, claim.MPS.Control); err != nil {

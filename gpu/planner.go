@@ -142,7 +142,9 @@ func (p *Planner) ask(ctx context.Context, inv *Inventory) error {
 		return err
 	}
 	merge(inv, list)
-	return nil
+	records, err := p.records() // it shows devices that were made since
+	recall(inv, records)
+	return err
 }
 
 // merge completes an inventory: UUIDs, and which MIG device is which.

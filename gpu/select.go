@@ -26,7 +26,8 @@ type Selected struct {
 // choose it, though CUDA can use it only through its MIG devices; "all" chooses
 // these instead, and a count passes over it, as both do over one that is known
 // to be in MIG mode with nothing in it, or to be kept for it. Where free is given, a count also
-// passes over GPUs that are not. Excluded GPUs are never chosen.
+// passes over GPUs that are not. Excluded GPUs are never chosen, nor are MIG
+// devices that were made for a container.
 //
 // The error is errdefs.ErrNotFound, errdefs.ErrFailedPrecondition or
 // ErrNeedNVML, which may be due to a UUID that a first look did not show.
@@ -57,6 +58,7 @@ func (s Selector) find(devices []Device, free func(Device) bool) ([]Selected, er
 	var found []Selected
 	excluded := false
 	hidden := false // a UUID that is not known could be the one
+	whose := ""     // what would be found was made for another container
 	for _, d := range devices {
 		takes := s.takesGPU(d)
 		if d.Excluded {
@@ -68,7 +70,9 @@ func (s Selector) find(devices []Device, free func(Device) bool) ([]Selected, er
 		}
 		hidden = hidden || s.Kind == SelectUUID && d.UUID == ""
 		for i, m := range d.MIG {
-			if s.takesMIG(d, m) {
+			if theirs := d.record.of(m.GI); s.takesMIG(d, m) && theirs != "" {
+				whose = theirs
+			} else if s.takesMIG(d, m) {
 				found = append(found, Selected{Device: d, Instance: &d.MIG[i]})
 			}
 			hidden = hidden || m.UUID == "" && (s.Kind == SelectMIGUUID || s.Kind == SelectMIGIndex && s.N == d.Index)
@@ -79,6 +83,10 @@ func (s Selector) find(devices []Device, free func(Device) bool) ([]Selected, er
 		return found, nil
 	case excluded:
 		return nil, fmt.Errorf("%s is excluded by the driver (NVreg_ExcludedGpus); present: %s: %w", s, s.present(devices), errdefs.ErrFailedPrecondition)
+	case whose != "" && (s.Kind == SelectMIGUUID || s.Kind == SelectMIGIndex):
+		return nil, theirsErr("MIG device "+s.String(), whose)
+	case whose != "":
+		return nil, theirsErr(s.String()+": each MIG device that there is", whose)
 	case hidden:
 		return nil, fmt.Errorf("%s is not found as long as UUIDs are not known: %w", s, ErrNeedNVML)
 	case s.Kind == SelectCount:
@@ -136,7 +144,11 @@ func (s Selector) present(devices []Device) string {
 			continue
 		}
 		for _, m := range d.MIG {
-			names = append(names, fmt.Sprintf("%s (%d:%d)", orUnknown(m.UUID, "MIG-?"), d.Index, m.Index))
+			note := ""
+			if d.record.of(m.GI) != "" {
+				note = ", another's"
+			}
+			names = append(names, fmt.Sprintf("%s (%d:%d%s)", orUnknown(m.UUID, "MIG-?"), d.Index, m.Index, note))
 		}
 	}
 	const most = 8

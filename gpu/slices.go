@@ -117,6 +117,9 @@ func (h *Hook) grant(claim *Claim, spec *specs.Spec) granter {
 		if err != nil {
 			return nil, err
 		}
+		if err := h.strangers(claim.Slices.Made); err != nil {
+			return nil, err
+		}
 		claim.Slices.Modes = nil // what was turned on is in MIG mode, which is seen
 		if err := h.Roots.writeClaim(claim); err != nil {
 			return nil, err
@@ -156,21 +159,23 @@ func (h *Hook) share(ctx context.Context) (leave func(), err error) {
 
 // ungrant takes back what a container has, unless others of its pod share it.
 // That the container is no tenant any more is the release, and takes neither a
-// lock nor room on disk. That nothing comes of carrying it out keeps no
-// container from being deleted: whoever next wants a slice of the GPU sweeps up.
-func (h *Hook) ungrant(ctx context.Context, id string) {
-	claim, err := h.Roots.Claim(h.Namespace, id)
-	if err == nil && claim.Slices != nil {
-		h.release(ctx, claim.Slices.Owner, id)
+// lock nor room on disk; only if that fails the container is not released. That
+// nothing comes of carrying it out keeps no container from being deleted: whoever
+// next wants a slice of the GPU sweeps up.
+func (h *Hook) ungrant(ctx context.Context, id string, claim *Claim) error {
+	if claim.Slices == nil {
+		return nil
 	}
-}
-
-func (h *Hook) release(ctx context.Context, owner SliceOwner, id string) {
+	owner := claim.Slices.Owner
 	last, err := h.moveOut(owner, id)
-	if last && h.Slices != nil {
-		err = errors.Join(err, h.Slices.Release(ctx, owner))
-	}
 	if err != nil {
+		return fmt.Errorf("release the MIG slices of %s: %w", owner, err)
+	}
+	if !last || h.Slices == nil {
+		return nil
+	}
+	if err := h.Slices.Release(ctx, owner); err != nil {
 		log.L.WithError(err).WithField("owner", owner.String()).Warn("MIG slices are not taken back yet; `berth gpu reclaim` does")
 	}
+	return nil
 }

@@ -37,7 +37,13 @@ func TestShareWhileTheLastGoes(t *testing.T) {
 	if err := create(t, h, bundle(t, sharing("p1")), "a"); err != nil {
 		t.Fatal(err)
 	}
-	h.ungrant(t.Context(), "a") // the first half of its deletion
+	claim, err := r.Claim("ns", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.ungrant(t.Context(), "a", claim); err != nil { // the first half of its deletion
+		t.Fatal(err)
+	}
 	if err := create(t, h, bundle(t, sharing("p1")), "b"); err != nil {
 		t.Fatal(err)
 	}
@@ -158,6 +164,65 @@ func TestMoveInFails(t *testing.T) {
 		if all, _ := ledger.Tenants(r.Run); len(all) != 0 {
 			t.Errorf("without %s: tenants %+v", file, all)
 		}
+	}
+}
+
+// A container whose tenant cannot be removed keeps its claim, for whoever deletes it again.
+func TestMoveOutFails(t *testing.T) {
+	d, r := machine(t, fakedriver.Config{GPUs: 1})
+	s := newSlicer(d)
+	h := &Hook{Planner: Planner{Roots: r}, Namespace: "ns", Slices: s}
+	if err := create(t, h, bundle(t, slicing("1g.18gb")), "c"); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(r.run("tenants", "ns:c:*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("the tenants are %q, %v", files, err)
+	}
+	// Not even root removes a directory with something in it as it does a file.
+	if err := errors.Join(os.Remove(files[0]), os.MkdirAll(filepath.Join(files[0], "x"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for _, who := range []*Hook{h, {Planner: h.Planner, Namespace: "ns", Slices: s}} { // the shim, and `shim delete`
+		if err := who.Delete(t.Context(), "c"); err == nil || !strings.Contains(err.Error(), "release the MIG slices of ns/c") {
+			t.Errorf("the error is %v", err)
+		}
+		if _, err := r.Claim("ns", "c"); err != nil {
+			t.Errorf("its claim: %v", err)
+		}
+	}
+	if err := errors.Join(os.Remove(filepath.Join(files[0], "x")), h.Delete(t.Context(), "c")); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Claim("ns", "c"); !errdefs.IsNotFound(err) || s.given[SliceOwner{Namespace: "ns", ID: "c"}] != 1 {
+		t.Errorf("its claim: %v; given back %v", err, s.given)
+	}
+}
+
+// Where a claim cannot be read, the shim that made it knows what the container has; nobody else does,
+// and that is no success.
+func TestDeleteWithATornClaim(t *testing.T) {
+	d, r := machine(t, fakedriver.Config{GPUs: 1})
+	s := newSlicer(d)
+	h := &Hook{Planner: Planner{Roots: r}, Namespace: "ns", Slices: s}
+	if err := create(t, h, bundle(t, slicing("1g.18gb")), "c"); err != nil {
+		t.Fatal(err)
+	}
+	claim := r.run("claims", "ns:c.json")
+	if err := os.WriteFile(claim, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&Hook{Planner: h.Planner, Namespace: "ns", Slices: s}).Delete(t.Context(), "c"); err == nil || !strings.Contains(err.Error(), claim) {
+		t.Errorf("who did not make it: %v", err)
+	}
+	if err := h.Delete(t.Context(), "c"); err != nil {
+		t.Error(err)
+	}
+	if all, err := ledger.Tenants(r.Run); err != nil || len(all) != 0 || s.given[SliceOwner{Namespace: "ns", ID: "c"}] != 1 {
+		t.Errorf("tenants %+v, %v; given back %v", all, err, s.given)
+	}
+	if _, err := os.Lstat(claim); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the claim is left: %v", err)
 	}
 }
 

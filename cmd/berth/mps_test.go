@@ -21,9 +21,13 @@ func leftDaemon(t *testing.T, r gpu.Roots, name string, shim mps.Process) string
 	if err != nil {
 		t.Fatal(err)
 	}
+	ns, err := process.PIDNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := filepath.Join(r.Run, "gpu/mps", name)
 	rec, err := json.Marshal(mps.Record{
-		Owner: mps.Owner{Namespace: "ns", ID: name, Pod: true}, State: mps.Ready, BootID: string(boot[:len(boot)-1]), Ask: mps.Ask{Threads: 25},
+		Owner: mps.Owner{Namespace: "ns", ID: name, Pod: true}, State: mps.Ready, BootID: string(boot[:len(boot)-1]), PIDNamespace: ns, Ask: mps.Ask{Threads: 25},
 		Devices: []string{"GPU-x"}, Shim: shim, Members: []mps.Member{{ID: "c"}}, Daemon: shim,
 	})
 	if err == nil {

@@ -13,18 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"berth/gpu/nvml"
+	"berth/process"
 	"berth/process/cgroup"
 )
 
 // Life says what there is of the tenant. The shim alone is not enough: it may be killed while
 // containerd is not there to clean up after it, and then the container lives on. The container's
-// cgroup tells that. What cannot be read is no proof of death.
+// cgroup tells that. What cannot be read is no proof of death, nor is what is not seen from another
+// pid namespace, where a cgroup's processes cannot be told either.
 func (t *Tenant) Life(bootID string) Life {
 	switch {
 	case t.BootID == "":
 		return Unknown
 	case t.BootID != bootID:
 		return Gone
+	case !here(t.PIDNamespace):
+		return Hidden
 	case running(t.PID, t.StartTime):
 		return Served
 	}
@@ -56,6 +60,12 @@ func OwnerLife(run, bootID string, o nvml.Owner, except string) (Life, *Tenant) 
 		}
 	}
 	return best, who
+}
+
+// here says that pids of a pid namespace are those that this process sees.
+func here(ns uint64) bool {
+	own, err := process.PIDNamespace()
+	return err == nil && own == ns
 }
 
 // running says that the process known by pid and start time lives.

@@ -22,7 +22,11 @@ func Scratch() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("look when this process started: %w", err)
 	}
-	return fmt.Sprintf("%s%d-%d-", tmpPrefix, pid, started), nil
+	ns, err := process.PIDNamespace()
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s%d-%d-%d-", tmpPrefix, pid, started, ns), nil
 }
 
 // pruneScratch removes what dead processes have left in a folder.
@@ -34,8 +38,8 @@ func pruneScratch(dir string) error {
 	for _, e := range entries {
 		rest, ours := strings.CutPrefix(e.Name(), tmpPrefix)
 		var pid int
-		var started uint64
-		if n, _ := fmt.Sscanf(rest, "%d-%d-", &pid, &started); !ours || n != 2 || running(pid, started) {
+		var started, ns uint64
+		if n, _ := fmt.Sscanf(rest, "%d-%d-%d-", &pid, &started, &ns); !ours || n != 3 || !here(ns) || running(pid, started) {
 			continue
 		}
 		if gone := os.Remove(filepath.Join(dir, e.Name())); !errors.Is(gone, fs.ErrNotExist) {

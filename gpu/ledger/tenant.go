@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"berth/gpu/nvml"
+	"berth/process"
 	"berth/process/cgroup"
 )
 
@@ -28,6 +29,9 @@ type Tenant struct {
 	BootID    string `json:"boot_id"`       // all that follows is of this boot
 	PID       int    `json:"pid"`           // the shim's
 	StartTime uint64 `json:"start_time"`    // as in nvml.Owner
+	// PIDNamespace is where PID is one: in another pid namespace another process has it, or none.
+	// Write fills it in with that of the process that writes.
+	PIDNamespace uint64 `json:"pid_namespace"`
 	// Cgroups are where the runtime makes the container's: it is not there yet when this is
 	// written, and where the spec does not say, there is more than one place.
 	Cgroups []cgroup.Location `json:"cgroups,omitempty"`
@@ -41,6 +45,7 @@ const (
 	Served   Life = "its shim lives"
 	Orphaned Life = "its shim is gone, and its processes live"
 	Unknown  Life = "whether it lives cannot be told"
+	Hidden   Life = "whether it lives cannot be told, since its shim is in another pid namespace"
 )
 
 // tenants is the folder of all tenants; each one's name says who it is, and which slices it uses,
@@ -64,7 +69,15 @@ func (t *Tenant) Write(run string) error {
 	if err := t.check(); err != nil {
 		return err
 	}
-	data, err := json.Marshal(t)
+	written := *t
+	if written.PIDNamespace == 0 {
+		ns, err := process.PIDNamespace()
+		if err != nil {
+			return fmt.Errorf("write tenant: %w", err)
+		}
+		written.PIDNamespace = ns
+	}
+	data, err := json.Marshal(written)
 	if err != nil {
 		return err
 	}

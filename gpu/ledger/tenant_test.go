@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"berth/gpu/nvml"
+	"berth/process"
 	"berth/process/cgroup"
 )
 
@@ -88,6 +89,15 @@ func container(t *testing.T, path string) *exec.Cmd {
 	return cmd
 }
 
+func pidNamespace(t *testing.T) uint64 {
+	t.Helper()
+	ns, err := process.PIDNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ns
+}
+
 // A tenant lives as long as its shim does or its container, in this boot.
 func TestTenantLife(t *testing.T) {
 	path := "/" + NewID()
@@ -100,7 +110,7 @@ func TestTenantLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	shim, started := child(t)
-	tenant := &Tenant{Namespace: "ns", Container: "c", Group: "g", BootID: boot, PID: shim.Process.Pid, StartTime: started,
+	tenant := &Tenant{Namespace: "ns", Container: "c", Group: "g", BootID: boot, PID: shim.Process.Pid, StartTime: started, PIDNamespace: pidNamespace(t),
 		Cgroups: []cgroup.Location{elsewhere, before}}
 	wants := func(when string, want Life) {
 		t.Helper()
@@ -199,9 +209,10 @@ func TestPrune(t *testing.T) {
 	if err := os.MkdirAll(claims, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	living := fmt.Sprintf(".new-%d-%d-x", shim.Process.Pid, started)
+	ns := pidNamespace(t)
+	living, elsewhere := fmt.Sprintf(".new-%d-%d-%d-x", shim.Process.Pid, started, ns), fmt.Sprintf(".new-%d-%d-%d-x", shim.Process.Pid, started+1, ns+1)
 	for _, dir := range []string{tenants(run), claims} {
-		for _, name := range []string{living, fmt.Sprintf(".new-%d-%d-x", shim.Process.Pid, started+1), ".other"} {
+		for _, name := range []string{living, elsewhere, fmt.Sprintf(".new-%d-%d-%d-x", shim.Process.Pid, started+1, ns), ".other"} {
 			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -212,7 +223,7 @@ func TestPrune(t *testing.T) {
 	}
 	for _, dir := range []string{tenants(run), claims} {
 		left, err := filepath.Glob(filepath.Join(dir, ".*"))
-		if want := []string{filepath.Join(dir, living), filepath.Join(dir, ".other")}; err != nil || !slices.Equal(left, want) {
+		if want := []string{filepath.Join(dir, living), filepath.Join(dir, elsewhere), filepath.Join(dir, ".other")}; err != nil || !slices.Equal(left, want) {
 			t.Errorf("of what was being written there is %q, %v, not %q", left, err, want)
 		}
 	}

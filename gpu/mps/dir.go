@@ -159,6 +159,14 @@ func (h *Host) Lost(o Owner, daemon Process) (members []string) {
 // Alive says whether the daemon runs.
 func (r *Record) Alive() bool { return r.thisBoot() && r.Daemon.alive() }
 
+// hidden says that the daemon is of this boot and its pids are of another pid
+// namespace: neither it nor its containers can be seen to live from here, or be
+// killed.
+func (r *Record) hidden() bool {
+	ns, err := process.PIDNamespace()
+	return r.thisBoot() && (err != nil || ns != r.PIDNamespace)
+}
+
 // thisBoot is true where the contrary cannot be shown.
 func (r *Record) thisBoot() bool {
 	boot, err := bootID()

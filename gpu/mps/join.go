@@ -116,8 +116,12 @@ func (p *pod) begin(ctx context.Context, r Request, member Member) (_ *Seat, ret
 	if err != nil {
 		return nil, err
 	}
+	ns, err := process.PIDNamespace()
+	if err != nil {
+		return nil, err
+	}
 	p.rec = &Record{
-		Owner: r.Owner, State: Starting, BootID: boot, Began: time.Now().UTC(), Ask: r.Ask, Devices: r.Devices,
+		Owner: r.Owner, State: Starting, BootID: boot, PIDNamespace: ns, Began: time.Now().UTC(), Ask: r.Ask, Devices: r.Devices,
 		UID: r.UID, Multiuser: p.Multiuser, Shim: shim, Members: []Member{member},
 	}
 	defer func() {

@@ -60,6 +60,8 @@ type Record struct {
 	// UID is the host's user of the clients, unless it is Multiuser.
 	UID       int  `json:"uid"`
 	Multiuser bool `json:"multiuser,omitempty"`
+	// PIDNamespace is where the pids that follow are some; in another they say nothing.
+	PIDNamespace uint64 `json:"pid_namespace"`
 	// Shim is the process that started it.
 	Shim    Process  `json:"shim"`
 	Members []Member `json:"members,omitempty"`

@@ -75,6 +75,9 @@ func (p *pod) quit(ctx context.Context, control string) {
 func (p *pod) stop(ctx context.Context) error {
 	ctx, cancel := bounded(ctx, stopTimeout)
 	defer cancel()
+	if p.rec != nil && p.rec.hidden() { // a cgroup's processes have no pids here
+		return fmt.Errorf("stop the MPS daemon of %s: it is in another pid namespace than this process; do it there: %w", p.rec.Owner, errdefs.ErrFailedPrecondition)
+	}
 	if p.rec != nil {
 		p.rec.State, p.rec.Members = Stopping, nil
 		_ = p.rec.write(p.path) // on a full disk the record of before does as well

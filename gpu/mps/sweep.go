@@ -60,6 +60,10 @@ func (h *Host) sweep(ctx context.Context, key string, dry bool) []Action {
 	a.Why = "its start was not finished"
 	if r := p.rec; r != nil {
 		a.Owner, a.PID = &r.Owner, r.Daemon.PID
+		if r.hidden() {
+			a.Why = "whether its containers live cannot be told, since its shim is in another pid namespace"
+			return []Action{a}
+		}
 		if len(r.Members) > 0 && r.used(r.Members) {
 			a.Why = "its containers live"
 			if r.State == Ready && !r.Alive() {
@@ -90,7 +94,7 @@ func (h *Host) sweep(ctx context.Context, key string, dry bool) []Action {
 // does without it: a shim that was killed leaves its containers to containerd,
 // which may be away.
 func (r *Record) used(members []Member) bool {
-	return r.thisBoot() && (r.Shim.alive() || slices.ContainsFunc(members, Member.lives))
+	return r.thisBoot() && (r.hidden() || r.Shim.alive() || slices.ContainsFunc(members, Member.lives))
 }
 
 // lives is true where the contrary cannot be shown.
