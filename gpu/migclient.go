@@ -56,6 +56,7 @@ func (m MIG) Acquire(ctx context.Context, owner SliceOwner, container string, as
 		defer m.Roots.forgetModes()
 	}
 	if len(q.GPUs) == 0 { // which for berth-gpu means all
+		countUnusable(m.Roots.Run, asks)
 		return nil, fmt.Errorf("no GPU may be partitioned: the configuration names none (mig.gpus) that is sound and that nobody holds whole: %w", errdefs.ErrFailedPrecondition)
 	}
 	made, err := m.Helper.AcquireMIG(ctx, within(ctx, q))

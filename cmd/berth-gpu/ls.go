@@ -42,7 +42,7 @@ func ls(t *transaction) (any, error) {
 			g.failed = g.read()
 		}
 		if g.failed != nil {
-			out.GPUs = append(out.GPUs, recorded(d, g))
+			out.GPUs = append(out.GPUs, recorded(d, g, t.now))
 			continue
 		}
 		out.GPUs = append(out.GPUs, t.list(d, g))
@@ -51,13 +51,17 @@ func ls(t *transaction) (any, error) {
 }
 
 // recorded is what the ledger alone says of a GPU that does not answer.
-func recorded(d *ledger.Dir, g *slicedGPU) wire.MIGGPU {
+func recorded(d *ledger.Dir, g *slicedGPU, now ledger.Now) wire.MIGGPU {
 	out := wire.MIGGPU{Index: g.Index, UUID: g.UUID, BusID: g.BusID, Error: g.failed}
 	out.HeldBy, _ = d.HeldBy()
 	records, torn, _ := d.Read()
 	for _, r := range records {
 		out.Slots = max(out.Slots, r.Place.Start+r.Place.Size)
-		in := wire.MIGInstance{Profile: r.Name, Place: r.Place, Owner: &r.Owner, State: string(r.State), Since: r.Began}
+		if out.UUID == "" && r.Same(now) {
+			out.UUID = r.GPU
+		}
+		in := wire.MIGInstance{Profile: r.Name, Place: r.Place, Owner: &r.Owner, State: string(r.State), Since: r.Began,
+			Life: string(now.Life(r.Owner)), Until: r.Until}
 		if r.GI != nil {
 			in.GI = *r.GI
 		}
