@@ -122,13 +122,17 @@ func (m MIG) Sweep(ctx context.Context, dry, idle bool) ([]nvml.MIGAction, error
 	return m.Helper.SweepMIG(ctx, q)
 }
 
-// List says what is in each GPU that can do MIG, and what would fit.
+// List says what is in each GPU that can do MIG, and what a container would find room for.
 func (m MIG) List(ctx context.Context) (*nvml.MIGList, error) {
 	q, err := m.request(helperTimeout)
 	if err != nil {
 		return nil, err
 	}
-	return m.Helper.ListMIG(ctx, q)
+	list, err := m.Helper.ListMIG(ctx, q)
+	if err == nil {
+		err = m.leaveAlone(list)
+	}
+	return list, err
 }
 
 // Refusals are how often nobody got a slice, since the last boot.

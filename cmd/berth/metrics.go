@@ -115,7 +115,7 @@ func exposition(list *nvml.MIGList, up bool, refused []ledger.Refusal) []byte {
 			}
 		}
 	}
-	m.family("berth_gpu_mig_free_slices", "gauge", "How many more MIG devices of a profile there is room for, if no other is made.")
+	m.family("berth_gpu_mig_free_slices", "gauge", "How many more MIG devices of a profile there is room for, if no other is made; 0 on a GPU that is left alone.")
 	for _, g := range list.GPUs {
 		for _, f := range g.Fits {
 			m.sample(float64(f.Count), "gpu", name(g), "profile", f.Profile)
