@@ -22,6 +22,10 @@ func slots(w io.Writer, list *nvml.MIGList) {
 			for _, in := range g.Instances {
 				fmt.Fprintf(w, "  on record  gi%d  %s at %d:%d  %s\n", in.GI, in.Profile, in.Place.Start, in.Place.Size, whose(in))
 			}
+			if g.LeftAlone != "" {
+				fmt.Fprintf(w, "  left alone: %s\n", g.LeftAlone)
+			}
+			tornRecords(w, g)
 			continue
 		case g.Mode != nvml.MIGEnabled:
 			continue
@@ -37,9 +41,13 @@ func slots(w io.Writer, list *nvml.MIGList) {
 		} else {
 			fmt.Fprintln(w, "  full")
 		}
-		for _, name := range g.Torn {
-			fmt.Fprintf(w, "  warning: the record %s cannot be read; `berth gpu reclaim` judges it\n", name)
-		}
+		tornRecords(w, g)
+	}
+}
+
+func tornRecords(w io.Writer, g nvml.MIGGPU) {
+	for _, name := range g.Torn {
+		fmt.Fprintf(w, "  warning: the record %s cannot be read; `berth gpu reclaim` judges it\n", name)
 	}
 }
 

@@ -30,3 +30,10 @@ func TestSlotsTellRoom(t *testing.T) {
 	g.LeftAlone = ""
 	says(t, slotsOf(g), "  full\n")
 }
+
+// Of a GPU that does not answer all is told that the ledger has of it.
+func TestSlotsOfALostGPU(t *testing.T) {
+	g := nvml.MIGGPU{BusID: "0000:3b:00.0", Error: &nvml.Error{Code: "ERROR_GPU_IS_LOST", Message: "GPU is lost"}, Torn: []string{"0123"}}
+	g.Leave("it is held by a DRA driver")
+	says(t, slotsOf(g), "GPU is lost", "the record 0123 cannot be read", "left alone: it is held by a DRA driver")
+}
