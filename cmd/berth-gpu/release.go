@@ -125,8 +125,13 @@ func answerEarly(stdout io.Writer, report wire.MIGReport) error {
 	return errors.Join(unix.Dup3(int(null.Fd()), int(f.Fd()), unix.O_CLOEXEC), null.Close())
 }
 
-// giveBack is one try of a release.
-func giveBack(t *transaction) (any, error) { return t.giveBack(t.ctx, t.now, t.isOwners) }
+// giveBack is one try of a release. Tenants that died before they had a claim are forgotten with it, as
+// nobody deletes them; that they cannot be is no reason to try again.
+func giveBack(t *transaction) (any, error) {
+	actions, err := t.giveBack(t.ctx, t.now, t.isOwners)
+	_ = ledger.Prune(t.Run, t.BootID)
+	return actions, err
+}
 
 // giveBack destroys the instances of the records that mine says yes to, on each GPU that has one.
 // An error of one GPU keeps it from no other.
