@@ -56,6 +56,7 @@ func (m MIG) Acquire(ctx context.Context, owner SliceOwner, container string, as
 		defer m.Roots.forgetModes()
 	}
 	if len(q.GPUs) == 0 { // which for berth-gpu means all
+		countUnusable(m.Roots.Run, asks)
 		return nil, fmt.Errorf("no GPU may be partitioned: the configuration names none (mig.gpus) that is sound and that nobody holds whole: %w", errdefs.ErrFailedPrecondition)
 	}
 	made, err := m.Helper.AcquireMIG(ctx, within(ctx, q))
@@ -121,13 +122,17 @@ func (m MIG) Sweep(ctx context.Context, dry, idle bool) ([]nvml.MIGAction, error
 	return m.Helper.SweepMIG(ctx, q)
 }
 
-// List says what is in each GPU that can do MIG, and what would fit.
+// List says what is in each GPU that can do MIG, and what a container would find room for.
 func (m MIG) List(ctx context.Context) (*nvml.MIGList, error) {
 	q, err := m.request(helperTimeout)
 	if err != nil {
 		return nil, err
 	}
-	return m.Helper.ListMIG(ctx, q)
+	list, err := m.Helper.ListMIG(ctx, q)
+	if err == nil {
+		err = m.leaveAlone(list)
+	}
+	return list, err
 }
 
 // Refusals are how often nobody got a slice, since the last boot.

@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"berth/configs"
+	"berth/gpu/ledger"
 	"berth/gpu/mig"
 	"berth/gpu/nvml"
 	"berth/test/fakedriver"
@@ -90,6 +91,9 @@ func TestAcquireOfNoGPU(t *testing.T) {
 		}
 		if q := asked(); q != nil {
 			t.Errorf("%s: berth-gpu was asked for slices of %+v", name, q.GPUs)
+		}
+		if counted, err := m.Refusals(); err != nil || len(counted) != 1 || counted[0] != (ledger.Refusal{Profile: "other", Reason: "held", Count: 1}) {
+			t.Errorf("%s: counted %+v, %v", name, counted, err)
 		}
 	}
 }

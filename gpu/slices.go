@@ -108,6 +108,7 @@ func (h *Hook) grant(claim *Claim, spec *specs.Spec) granter {
 			return nil, err
 		}
 		if len(usable) == 0 {
+			countUnusable(h.Roots.Run, r.Asks)
 			return nil, fmt.Errorf("no GPU can be sliced: %s: %w", orUnknown(strings.Join(not, "; "), "there is none"), errdefs.ErrFailedPrecondition)
 		}
 		claim.Slices.Made, err = h.Slices.Acquire(ctx, owner, claim.ID, r.Asks, usable)

@@ -50,12 +50,16 @@ func (h *Hook) moveIn(owner *SliceOwner, id string, spec *specs.Spec) error {
 }
 
 // moveOut undoes moveIn, and says whether the container was the last of its
-// group. Of several that move out at once, one at least is.
+// group that lives: one whose shim died before its claim has nobody to move it
+// out. Of several that move out at once, one at least is.
 func (h *Hook) moveOut(owner SliceOwner, id string) (last bool, err error) {
 	err = owner.tenant(id).Remove(h.Roots.Run)
 	all, readErr := ledger.Tenants(h.Roots.Run)
-	others := slices.ContainsFunc(all, func(o *ledger.Tenant) bool { return o.Group == owner.Group && o.Container != id })
-	return !others, errors.Join(err, readErr)
+	boot, _, bootErr := epoch(h.Roots)
+	others := slices.ContainsFunc(all, func(o *ledger.Tenant) bool {
+		return o.Group == owner.Group && o.Container != id && (bootErr != nil || o.Life(boot) != ledger.Gone)
+	})
+	return !others, errors.Join(err, readErr, bootErr)
 }
 
 func (o SliceOwner) tenant(id string) *ledger.Tenant {

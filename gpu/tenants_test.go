@@ -92,6 +92,36 @@ func TestShareAllGoAtOnce(t *testing.T) {
 	}
 }
 
+// The last that lives gives back, whatever a shim that died has left in the group.
+func TestShareWithTheDead(t *testing.T) {
+	d, r := machine(t, fakedriver.Config{GPUs: 1})
+	s := newSlicer(d)
+	h := &Hook{Planner: Planner{Roots: r}, Namespace: "ns", Slices: s}
+	for _, id := range []string{"a", "b"} {
+		if err := create(t, h, bundle(t, sharing("p1")), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := ledger.Tenants(r.Run)
+	if err != nil || len(all) != 2 {
+		t.Fatalf("tenants %+v, %v", all, err)
+	}
+	dead := *all[0]
+	dead.Container, dead.StartTime, dead.Cgroups = "dead", 1, nil
+	if err := dead.Write(r.Run); err != nil {
+		t.Fatal(err)
+	}
+	pod := SliceOwner{Namespace: "ns", ID: "p1", Pod: true}
+	for i, id := range []string{"a", "b"} {
+		if err := h.Delete(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+		if s.given[pod] != i {
+			t.Errorf("after %s was deleted it is given back %d times, want %d", id, s.given[pod], i)
+		}
+	}
+}
+
 // A deletion does not wait for what another container of the pod is given, nor does a creation
 // beyond its time.
 func TestShareHoldsNobodyUp(t *testing.T) {

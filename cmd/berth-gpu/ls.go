@@ -42,7 +42,7 @@ func ls(t *transaction) (any, error) {
 			g.failed = g.read()
 		}
 		if g.failed != nil {
-			out.GPUs = append(out.GPUs, recorded(d, g))
+			out.GPUs = append(out.GPUs, recorded(d, g, t.now))
 			continue
 		}
 		out.GPUs = append(out.GPUs, t.list(d, g))
@@ -51,13 +51,19 @@ func ls(t *transaction) (any, error) {
 }
 
 // recorded is what the ledger alone says of a GPU that does not answer.
-func recorded(d *ledger.Dir, g *slicedGPU) wire.MIGGPU {
+func recorded(d *ledger.Dir, g *slicedGPU, now ledger.Now) wire.MIGGPU {
 	out := wire.MIGGPU{Index: g.Index, UUID: g.UUID, BusID: g.BusID, Error: g.failed}
-	out.HeldBy, _ = d.HeldBy()
+	if by, _ := d.HeldBy(); by != "" {
+		out.Leave("it is held by " + by)
+	}
 	records, torn, _ := d.Read()
 	for _, r := range records {
 		out.Slots = max(out.Slots, r.Place.Start+r.Place.Size)
-		in := wire.MIGInstance{Profile: r.Name, Place: r.Place, Owner: &r.Owner, State: string(r.State), Since: r.Began}
+		if out.UUID == "" && r.Same(now) {
+			out.UUID = r.GPU
+		}
+		in := wire.MIGInstance{Profile: r.Name, Place: r.Place, Owner: &r.Owner, State: string(r.State), Since: r.Began,
+			Life: string(now.Life(r.Owner)), Until: r.Until}
 		if r.GI != nil {
 			in.GI = *r.GI
 		}
@@ -69,8 +75,8 @@ func recorded(d *ledger.Dir, g *slicedGPU) wire.MIGGPU {
 	return out
 }
 
-func (t *transaction) list(d *ledger.Dir, g *slicedGPU) wire.MIGGPU {
-	out := wire.MIGGPU{Index: g.Index, UUID: g.UUID, BusID: g.BusID, Mode: wire.MIGDisabled}
+func (t *transaction) list(d *ledger.Dir, g *slicedGPU) (out wire.MIGGPU) {
+	out = wire.MIGGPU{Index: g.Index, UUID: g.UUID, BusID: g.BusID, Mode: wire.MIGDisabled}
 	names := make(map[int]string)
 	for _, p := range g.Profiles {
 		names[p.ID] = p.Name
@@ -78,11 +84,18 @@ func (t *transaction) list(d *ledger.Dir, g *slicedGPU) wire.MIGGPU {
 			out.Slots = max(out.Slots, at.Start+at.Size)
 		}
 	}
-	out.HeldBy, _ = d.HeldBy()
-	if !g.on {
+	if g.on {
+		out.Mode = wire.MIGEnabled
+	}
+	switch alone, err := t.leftAlone(g); {
+	case err != nil:
+		out.Error = failure(err)
+	case alone != "":
+		defer func() { out.Leave(alone) }()
+	}
+	if out.Error != nil || !g.on {
 		return out
 	}
-	out.Mode = wire.MIGEnabled
 	live, records, torn, err := t.view(d, g)
 	if err != nil {
 		out.Error = failure(err)

@@ -81,7 +81,9 @@ func (t *transaction) releaseAll(at location, stdout io.Writer) (any, error) {
 		answer, err := t.with(at, func(t *transaction) (any, error) {
 			ctx, cancel := context.WithDeadline(t.ctx, end)
 			defer cancel()
-			return t.giveBack(ctx, t.now, t.isOwners)
+			actions, err := t.giveBack(ctx, t.now, t.isOwners)
+			_ = ledger.Prune(t.Run, t.BootID) // that it cannot be done is no reason to try again
+			return actions, err
 		})
 		actions, _ := answer.([]wire.MIGAction)
 		report.Actions = append(slices.DeleteFunc(report.Actions, func(a wire.MIGAction) bool { // the last word counts

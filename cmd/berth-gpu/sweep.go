@@ -65,6 +65,8 @@ func (t *transaction) unswept(busID string, done []wire.MIGAction, err error) (o
 // sweepAside is the sweep of an acquire that found no room, of the GPUs that it may use. A GPU that is
 // locked for longer is in a transaction, which sweeps it; one that cannot be swept has no room: neither
 // is an error.
+//
+// Nor is it that tenants cannot be forgotten: a sweep that is asked for says it.
 func (t *transaction) sweepAside() {
 	dirs, err := ledger.GPUs(t.Run)
 	if err != nil {
@@ -73,6 +75,7 @@ func (t *transaction) sweepAside() {
 	ctx, cancel := share(t.ctx, patienceShare)
 	defer cancel()
 	t.sweep(ctx, slices.DeleteFunc(dirs, func(busID string) bool { return !t.mayUse(busID) }))
+	_ = ledger.Prune(t.Run, t.BootID)
 }
 
 func (t *transaction) sweepGPU(ctx context.Context, busID string) (out []wire.MIGAction, retErr error) {

@@ -26,9 +26,13 @@ func (c *gpuCommand) metrics(args []string) error {
 		return err
 	}
 	list, err := c.listMIG()
+	up := err == nil
+	if up {
+		err = c.addSilent(list)
+	}
 	var refused []ledger.Refusal
 	refusedErr := c.mig(func(m gpu.MIG) (err error) { refused, err = m.Refusals(); return err })
-	text := exposition(list, err == nil, refused)
+	text := exposition(list, up, refused)
 	err = errors.Join(err, refusedErr)
 	if *output == "" {
 		_, writeErr := c.stdout.Write(text)
@@ -69,7 +73,7 @@ func stateOf(in nvml.MIGInstance) string {
 			return "releasing"
 		}
 		return "orphaned"
-	case ledger.Intent, ledger.GICreated:
+	case ledger.Intent, ledger.GICreated, ledger.CIIntent:
 		return "making"
 	case ledger.Releasing:
 		return "releasing"
@@ -88,11 +92,14 @@ func exposition(list *nvml.MIGList, up bool, refused []ledger.Refusal) []byte {
 	m.sample(number(up))
 	m.family("berth_gpu_mig_enabled", "gauge", "Whether a GPU is in MIG mode.")
 	for _, g := range list.GPUs {
-		m.sample(number(g.Mode == nvml.MIGEnabled), "gpu", g.UUID)
+		if g.Mode == "" {
+			continue // it does not tell
+		}
+		m.sample(number(g.Mode == nvml.MIGEnabled), "gpu", name(g))
 	}
 	m.family("berth_gpu_mig_readable", "gauge", "Whether what is in a GPU could be read.")
 	for _, g := range list.GPUs {
-		m.sample(number(g.Error == nil), "gpu", g.UUID)
+		m.sample(number(g.Error == nil), "gpu", name(g))
 	}
 	m.family("berth_gpu_mig_slices", "gauge", "MIG devices by profile and what they are: allocated to a container, orphaned (its shim is gone, it lives), in the making, in release, zombie (in use when released), idle (kept for the next), foreign (not made by berth).")
 	for _, g := range list.GPUs {
@@ -104,14 +111,14 @@ func exposition(list *nvml.MIGList, up bool, refused []ledger.Refusal) []byte {
 						n++
 					}
 				}
-				m.sample(float64(n), "gpu", g.UUID, "profile", profile, "state", state)
+				m.sample(float64(n), "gpu", name(g), "profile", profile, "state", state)
 			}
 		}
 	}
-	m.family("berth_gpu_mig_free_slices", "gauge", "How many more MIG devices of a profile there is room for, if no other is made.")
+	m.family("berth_gpu_mig_free_slices", "gauge", "How many more MIG devices of a profile there is room for, if no other is made; 0 on a GPU that is left alone.")
 	for _, g := range list.GPUs {
 		for _, f := range g.Fits {
-			m.sample(float64(f.Count), "gpu", g.UUID, "profile", f.Profile)
+			m.sample(float64(f.Count), "gpu", name(g), "profile", f.Profile)
 		}
 	}
 	m.family("berth_gpu_mig_memory_slices", "gauge", "Memory slices of a GPU by what is in them.")
@@ -126,14 +133,14 @@ func exposition(list *nvml.MIGList, up bool, refused []ledger.Refusal) []byte {
 					}
 				}
 				free -= n
-				m.sample(float64(n), "gpu", g.UUID, "state", state)
+				m.sample(float64(n), "gpu", name(g), "state", state)
 			}
-			m.sample(float64(free), "gpu", g.UUID, "state", "free")
+			m.sample(float64(free), "gpu", name(g), "state", "free")
 		}
 	}
 	m.family("berth_gpu_mig_torn_records", "gauge", "Records of the ledger that cannot be read.")
 	for _, g := range list.GPUs {
-		m.sample(float64(len(g.Torn)), "gpu", g.UUID)
+		m.sample(float64(len(g.Torn)), "gpu", name(g))
 	}
 	m.family("berth_gpu_mig_refused_total", "counter", "Containers that got no MIG device since the last boot, by the profile and why: no room, held by others, mode off, busy for too long, a wrong request, the driver, the host.")
 	for _, r := range refused {

@@ -98,6 +98,52 @@ func TestExposition(t *testing.T) {
 	}
 }
 
+// Each state of the ledger is one of a slice of ours, and idle ones are no foreigners' either.
+func TestStatesOfTheLedger(t *testing.T) {
+	for state, want := range map[ledger.State]string{
+		ledger.Intent: "making", ledger.GICreated: "making", ledger.CIIntent: "making", ledger.Ready: "allocated",
+		ledger.Releasing: "releasing", ledger.Zombie: "zombie", ledger.Idle: "idle", "": "foreign",
+	} {
+		if got := stateOf(nvml.MIGInstance{State: string(state), Life: string(ledger.Served)}); got != want {
+			t.Errorf("%q is counted as %s, want %s", state, got, want)
+		}
+	}
+}
+
+// TestMetricsOfLostGPUs has each of them counted as itself, also those of which nobody has a record
+// or knows the UUID.
+func TestMetricsOfLostGPUs(t *testing.T) {
+	d, _ := host(t, fakedriver.Config{GPUs: 4})
+	lost := &nvml.Error{Code: "ERROR_GPU_IS_LOST", Symbol: "nvmlDeviceGetHandleByIndex_v2", Message: "GPU is lost"}
+	well := nvml.Device{Index: 0, UUID: d.GPUs[0].UUID, BusID: d.GPUs[0].BusID}
+	helper(t, &nvml.List{DriverVersion: d.Version, Devices: []nvml.Device{well, {Index: 1, Minor: -1, Error: lost}, {Index: 2, Minor: -1, Error: lost}}},
+		nvml.MIGList{GPUs: []nvml.MIGGPU{
+			{Index: 0, UUID: d.GPUs[0].UUID, BusID: d.GPUs[0].BusID, Mode: nvml.MIGEnabled, Slots: 8},
+			{Index: -1, BusID: d.GPUs[1].BusID, Error: lost}, {Index: -1, BusID: d.GPUs[2].BusID, Error: lost},
+		}})
+	out, _, err := berth(t, "gpu", "metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := parse(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, g := range d.GPUs {
+		readable, ok := got[`berth_gpu_mig_readable{gpu="`+g.UUID+`"}`]
+		if !ok || readable != number(i == 0) {
+			t.Errorf("GPU %d is readable: %v (there: %v)", i, readable, ok)
+		}
+		if _, ok := got[`berth_gpu_mig_enabled{gpu="`+g.UUID+`"}`]; ok != (i == 0) {
+			t.Errorf("GPU %d tells of its mode: %v", i, ok)
+		}
+	}
+	nameless := &nvml.MIGList{GPUs: []nvml.MIGGPU{{Index: -1, BusID: "0000:01:00.0", Error: lost}, {Index: -1, BusID: "0000:02:00.0", Error: lost}}}
+	if _, err := parse(string(exposition(nameless, true, nil))); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestMetrics has the file written whole where NVML cannot be asked, and the error told.
 func TestMetrics(t *testing.T) {
 	_, r := host(t, fakedriver.Config{GPUs: 1})

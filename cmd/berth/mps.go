@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -37,8 +38,16 @@ func (c *gpuCommand) sweepMPS(dry bool) []mps.Action {
 	return gpu.NewMPS(c.conf, sup).Sweep(c.ctx, dry)
 }
 
-// reclaimedMPS prints what a sweep did.
-func (c *gpuCommand) reclaimedMPS(actions []mps.Action, dry bool) error {
+// mpsLeft is the error of a sweep that could not stop a daemon.
+func mpsLeft(actions []mps.Action) error {
+	if slices.ContainsFunc(actions, func(a mps.Action) bool { return a.Did == mps.Failed }) {
+		return errMPSLeft
+	}
+	return nil
+}
+
+// printMPS prints what a sweep did.
+func (c *gpuCommand) printMPS(actions []mps.Action, dry bool) error {
 	if len(actions) == 0 {
 		return nil
 	}
@@ -48,7 +57,6 @@ func (c *gpuCommand) reclaimedMPS(actions []mps.Action, dry bool) error {
 	}
 	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "MPS DAEMON\tPROCESS\tDONE\tWHY")
-	var err error
 	for _, a := range actions {
 		owner, pid := a.Dir, "-"
 		if a.Owner != nil {
@@ -57,10 +65,7 @@ func (c *gpuCommand) reclaimedMPS(actions []mps.Action, dry bool) error {
 		if a.PID != 0 {
 			pid = fmt.Sprint(a.PID)
 		}
-		if a.Did == mps.Failed {
-			err = errMPSLeft
-		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", owner, pid, done[a.Did], a.Why)
 	}
-	return errors.Join(t.Flush(), err)
+	return t.Flush()
 }

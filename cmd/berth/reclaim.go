@@ -25,7 +25,8 @@ func (c *gpuCommand) mig(do func(m gpu.MIG) error) error {
 }
 
 // reclaim takes back the MIG devices whose owners are gone, and before them the
-// MPS daemons, which may have them.
+// MPS daemons, which may have them. What it cannot do of one keeps it from
+// neither, and is said last.
 func (c *gpuCommand) reclaim(args []string) error {
 	f := flag.NewFlagSet("reclaim", flag.ContinueOnError)
 	dry := f.Bool("dry-run", false, "say what would be done, and do nothing")
@@ -35,38 +36,48 @@ func (c *gpuCommand) reclaim(args []string) error {
 		return err
 	}
 	stopped := c.sweepMPS(*dry)
-	if !c.json {
-		if err := c.reclaimedMPS(stopped, *dry); err != nil {
-			return err
-		}
+	report, err := c.sweepMIG(*dry, *idle)
+	if err == nil && slices.ContainsFunc(report, left) {
+		err = errLeft
 	}
-	return c.mig(func(m gpu.MIG) error {
+	if c.json {
+		out := reclaimed{MIGReport: nvml.MIGReport{Actions: append([]nvml.MIGAction{}, report...)}, MPS: stopped}
+		if err != nil {
+			out.Error = err.Error()
+		}
+		return errors.Join(c.encode(out), mpsLeft(stopped), err)
+	}
+	all := errors.Join(c.printMPS(stopped, *dry), mpsLeft(stopped))
+	if err == nil || errors.Is(err, errLeft) {
+		all = errors.Join(all, c.printMIG(report, *dry))
+	}
+	return errors.Join(all, err)
+}
+
+// reclaimed is what `berth gpu reclaim --json` prints, also of half a sweep.
+type reclaimed struct {
+	nvml.MIGReport
+	MPS []mps.Action `json:"mps,omitempty"`
+	// Error is why the MIG devices were not swept, or that some were left.
+	Error string `json:"error,omitempty"`
+}
+
+func (c *gpuCommand) sweepMIG(dry, idle bool) (report []nvml.MIGAction, err error) {
+	err = c.mig(func(m gpu.MIG) error {
 		if _, err := gpu.Discover(m.Roots); err != nil { // it says better than NVML that there is no driver
 			return err
 		}
-		report, err := m.Sweep(c.ctx, *dry, *idle)
-		if err != nil {
-			return err
-		}
-		if c.json {
-			err = c.encode(struct {
-				nvml.MIGReport
-				MPS []mps.Action `json:"mps,omitempty"`
-			}{nvml.MIGReport{Actions: append([]nvml.MIGAction{}, report...)}, stopped})
-		} else {
-			err = c.reclaimed(report, *dry)
-		}
-		if err == nil && slices.ContainsFunc(report, left) {
-			err = errLeft
-		}
+		report, err = m.Sweep(c.ctx, dry, idle)
 		return err
 	})
+	return report, err
 }
 
 // left says that a device should have gone, and is there.
 func left(a nvml.MIGAction) bool { return a.Did == nvml.Zombie || a.Did == nvml.Unreached }
 
-func (c *gpuCommand) reclaimed(actions []nvml.MIGAction, dry bool) error {
+// printMIG prints what became of the MIG devices.
+func (c *gpuCommand) printMIG(actions []nvml.MIGAction, dry bool) error {
 	if len(actions) == 0 {
 		_, err := fmt.Fprintln(c.stdout, "there is no record of any MIG device")
 		return err

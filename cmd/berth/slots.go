@@ -22,26 +22,32 @@ func slots(w io.Writer, list *nvml.MIGList) {
 			for _, in := range g.Instances {
 				fmt.Fprintf(w, "  on record  gi%d  %s at %d:%d  %s\n", in.GI, in.Profile, in.Place.Start, in.Place.Size, whose(in))
 			}
+			if g.LeftAlone != "" {
+				fmt.Fprintf(w, "  left alone: %s\n", g.LeftAlone)
+			}
+			tornRecords(w, g)
 			continue
 		case g.Mode != nvml.MIGEnabled:
 			continue
 		}
-		fmt.Fprintf(w, "\nMIG of GPU %d  [%s]", g.Index, row(g))
-		if g.HeldBy != "" {
-			fmt.Fprintf(w, "  left alone: %s", g.HeldBy)
-		}
-		fmt.Fprintln(w)
+		fmt.Fprintf(w, "\nMIG of GPU %d  [%s]\n", g.Index, row(g))
 		for i, in := range g.Instances {
 			fmt.Fprintf(w, "  %s  gi%d  %s at %d:%d  %s\n", letter(i), in.GI, in.Profile, in.Place.Start, in.Place.Size, whose(in))
 		}
-		if room := fits(g); room != "" {
+		if room := fits(g); g.LeftAlone != "" {
+			fmt.Fprintf(w, "  left alone: %s\n", g.LeftAlone)
+		} else if room != "" {
 			fmt.Fprintf(w, "  room for %s\n", room)
 		} else {
 			fmt.Fprintln(w, "  full")
 		}
-		for _, name := range g.Torn {
-			fmt.Fprintf(w, "  warning: the record %s cannot be read; `berth gpu reclaim` judges it\n", name)
-		}
+		tornRecords(w, g)
+	}
+}
+
+func tornRecords(w io.Writer, g nvml.MIGGPU) {
+	for _, name := range g.Torn {
+		fmt.Fprintf(w, "  warning: the record %s cannot be read; `berth gpu reclaim` judges it\n", name)
 	}
 }
 

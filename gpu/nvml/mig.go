@@ -131,14 +131,25 @@ type MIGGPU struct {
 	Index     int           `json:"index"` // -1 if the GPU does not tell
 	UUID      string        `json:"uuid"`
 	BusID     string        `json:"bus_id"`
-	Mode      string        `json:"mode"`              // MIGEnabled or MIGDisabled
-	HeldBy    string        `json:"held_by,omitempty"` // by whom it is managed, if not by berth
-	Slots     int           `json:"slots"`             // memory slices
+	Mode      string        `json:"mode"`                 // MIGEnabled or MIGDisabled
+	LeftAlone string        `json:"left_alone,omitempty"` // why berth makes nothing on it, if so
+	Slots     int           `json:"slots"`                // memory slices
 	Instances []MIGInstance `json:"instances,omitempty"`
 	Fits      []MIGFit      `json:"fits,omitempty"`
 	Torn      []string      `json:"torn,omitempty"` // records that cannot be read
 	// Error is why the GPU does not answer. Then Instances are those of the records.
 	Error *Error `json:"error,omitempty"`
+}
+
+// Leave has the GPU left alone, also for this reason: no container gets what there is room for.
+func (g *MIGGPU) Leave(why string) {
+	if g.LeftAlone != "" {
+		why = g.LeftAlone + "; " + why
+	}
+	g.LeftAlone = why
+	for i := range g.Fits {
+		g.Fits[i].Count = 0
+	}
 }
 
 // MIGInstance is one GPU instance. Without Owner it is foreign.
@@ -154,7 +165,7 @@ type MIGInstance struct {
 	Until   time.Time `json:"until,omitzero"` // how long it is kept idle
 }
 
-// MIGFit is how many more of a profile there is room for.
+// MIGFit is how many more of a profile there is room for: none on a GPU that is left alone.
 type MIGFit struct {
 	Profile string `json:"profile"`
 	Count   int    `json:"count"`
