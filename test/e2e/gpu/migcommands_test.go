@@ -52,7 +52,7 @@ func TestMIGCommands(t *testing.T) {
 	id := shared.ID()
 	says([]string{`MIG of GPU 0  \[[A-D.]{8}\]`, `MIG of GPU 1  \[AAAA\.\.\.\.\]`, `1g\.18gb at \d:1  for ` + id + `/infer\n`,
 		`1g\.35gb at \d:2  idle, kept until [0-9:]{8}; was for ` + id + `/gone\n`, `3g\.71gb at \d:4  for ` + id + `/used, Zombie\n`,
-		`3g\.71gb at 0:4  not made by berth\n`, `room for .*1g\.18gb`}, "gpu", "ls")
+		`  full\n`, `3g\.71gb at 0:4  not made by berth\n`, `left alone: somebody else made GPU instance \d+ at 0:4`}, "gpu", "ls")
 	says([]string{`infer +Ready +kept +its shim lives`, `gone +Idle +kept +it is kept idle until`, `used +Zombie +would be destroyed`}, "gpu", "reclaim", "--dry-run")
 	says([]string{`gone +Idle +would be destroyed +it was kept idle, and is given up`}, "gpu", "reclaim", "--dry-run", "--idle")
 	says([]string{`infer +Ready +kept`, `gone +Idle +kept`, `used +Zombie +left, in use`}, "gpu", "reclaim")
