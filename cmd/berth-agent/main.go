@@ -55,6 +55,7 @@ func serve(port io.ReadWriteCloser, supervisor *process.Supervisor) error {
 	}
 	return agent.Serve(context.Background(), session, agent.Config{
 		Supervisor: supervisor, Dir: bundles, Share: agentapi.ShareDir, Network: true,
+		Disks: agent.SCSIDisks{}, DiskDir: agentapi.DiskDir,
 		Runtime: func(bundle string) agent.Runtime {
 			return &oci.CLI{Binary: "/bin/runc", Root: "/run/runc", Dir: bundle, Supervisor: supervisor}
 		},

@@ -75,14 +75,19 @@ func buildGuest(dir string) error {
 }
 
 // What runs in a virtual machine passes the test of all runtimes.
-func TestMachine(t *testing.T) {
+func TestMachine(t *testing.T) { runtimetest.Run(t, newHost(t)) }
+
+// It has root file systems, volumes and devices on disks.
+func TestMachineDisks(t *testing.T) { runtimetest.RunDisks(t, newHost(t)) }
+
+func newHost(t *testing.T) func(*testing.T) runtimetest.Host {
 	if os.Getenv("BERTH_GUEST") == "" {
 		t.Skip("guests are booted by make test-vm (BERTH_GUEST)")
 	}
 	if missing != "" {
 		t.Fatal(missing)
 	}
-	runtimetest.Run(t, func(t *testing.T) runtimetest.Host {
+	return func(t *testing.T) runtimetest.Host {
 		sup := process.NewSupervisor()
 		t.Cleanup(sup.Close)
 		if err := sup.ReapOrphans(); err != nil {
@@ -97,7 +102,7 @@ func TestMachine(t *testing.T) {
 				return p.runtime(shim.RuntimeConfig{Supervisor: sup, Options: o, Namespace: "test", Bundle: "/nonexistent/pod"})
 			},
 		}
-	})
+	}
 }
 
 // nothingLeft checks that the share and the note of a machine have gone.

@@ -40,6 +40,10 @@ type Config struct {
 	// Share is where the guest has what the host shares with it. What is
 	// mounted below Share/ID is let go of when the container is deleted.
 	Share string
+	// Disks finds disks; nil has none. File systems on them are mounted below
+	// DiskDir.
+	Disks   Disks
+	DiskDir string
 	// Network is true where the network is the guest's own, to be set up.
 	Network bool
 	// PowerOff ends the guest, once Shutdown was answered; nil does nothing.

@@ -24,6 +24,7 @@ type AgentService interface {
 	Drain(context.Context, *ProcessRequest) (*DrainResponse, error)
 	Release(context.Context, *ProcessRequest) (*Empty, error)
 	Delete(context.Context, *DeleteRequest) (*Empty, error)
+	RemoveDisk(context.Context, *DiskRequest) (*Empty, error)
 	Shutdown(context.Context, *Empty) (*Empty, error)
 }
 
@@ -141,6 +142,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.Delete(ctx, &req)
+			},
+			"RemoveDisk": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req DiskRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.RemoveDisk(ctx, &req)
 			},
 			"Shutdown": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req Empty
@@ -286,6 +294,14 @@ func (c *agentClient) Release(ctx context.Context, req *ProcessRequest) (*Empty,
 func (c *agentClient) Delete(ctx context.Context, req *DeleteRequest) (*Empty, error) {
 	var resp Empty
 	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Delete", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) RemoveDisk(ctx context.Context, req *DiskRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "RemoveDisk", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

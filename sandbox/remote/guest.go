@@ -65,6 +65,7 @@ type guest struct {
 	dead    chan struct{} // closed once the guest has ended, after why was set
 	why     error
 	suspect sync.Mutex // one at a time finds out whether the guest is deaf
+	disks   disks
 
 	mu         sync.Mutex
 	lastProc   uint64
