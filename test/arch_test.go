@@ -49,6 +49,7 @@ var allowed = map[string][]string{
 	"berth/configs":        {},
 
 	"berth/sandbox/vm":             {"berth/process", "berth/process/cgroup", "berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/kvm", "berth/sandbox/vm/qmp"},
+	"berth/sandbox/template":       {"berth/sandbox/agentapi", "berth/sandbox/mux", "berth/sandbox/vm"},
 	"berth/sandbox/vm/jail":        {},
 	"berth/sandbox/vm/kvm":         {},
 	"berth/sandbox/vm/network":     {"berth/sandbox/agentapi", "berth/sandbox/netlink"},

@@ -42,6 +42,8 @@ type Config struct {
 	Share string
 	// Network is true where the network is the guest's own, to be set up.
 	Network bool
+	// Renew makes a clone a machine of its own; nil where this is none.
+	Renew func(*agentapi.RenewRequest) error
 	// PowerOff ends the guest, once Shutdown was answered; nil does nothing.
 	PowerOff func()
 }
