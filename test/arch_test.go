@@ -21,7 +21,7 @@ var allowed = map[string][]string{
 	"berth/cmd/containerd-shim-gpu-v2": {"berth/shim", "berth/gpu", "berth/hooks", "berth/configs"},
 	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/hooks"},
 	"berth/cmd/containerd-shim-vm-v2": {
-		"berth/shim", "berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/remote", "berth/sandbox/vm",
+		"berth/shim", "berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/remote", "berth/sandbox/template", "berth/sandbox/vm",
 		"berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/network", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs",
 	},
 
@@ -49,7 +49,7 @@ var allowed = map[string][]string{
 	"berth/configs":        {},
 
 	"berth/sandbox/vm":             {"berth/process", "berth/process/cgroup", "berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/kvm", "berth/sandbox/vm/qmp"},
-	"berth/sandbox/template":       {"berth/sandbox/agentapi", "berth/sandbox/mux", "berth/sandbox/vm"},
+	"berth/sandbox/template":       {"berth/process", "berth/process/cgroup", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/sandbox/vm", "berth/sandbox/vm/image"},
 	"berth/sandbox/vm/jail":        {},
 	"berth/sandbox/vm/kvm":         {},
 	"berth/sandbox/vm/network":     {"berth/sandbox/agentapi", "berth/sandbox/netlink"},

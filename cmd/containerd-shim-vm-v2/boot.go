@@ -27,6 +27,8 @@ type booter struct {
 	sup   *process.Supervisor
 	id    string // of the pod
 	state state
+	// hostMounts is shim.ServeConfig's.
+	hostMounts *os.File
 }
 
 // booting is one machine on its way.
@@ -73,8 +75,8 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 		nics = append(nics, vm.NIC{Tap: n.Tap, MAC: n.MAC})
 	}
 	own := conf.UIDBase + os.Getpid()
-	m, err := vm.Boot(ctx, vm.Config{
-		ID: b.id, Supervisor: b.sup, Image: img, Accel: accel, MemoryMiB: memory, CPUs: cpus,
+	m, err := b.machine(ctx, r.Spec.Hostname, vm.Config{
+		ID: b.id, Supervisor: b.sup, Image: img, Accel: accel, MemoryMiB: conf.Class(memory), CPUs: cpus,
 		Share: r.Share, NICs: nics, Network: namespace, QEMU: conf.QEMU, Virtiofsd: conf.Virtiofsd,
 		Launcher: []string{self, launchArg}, UID: own, GID: own, Cgroup: cgroupsPath(r.Spec, b.id),
 	})

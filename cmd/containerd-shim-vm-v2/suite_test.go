@@ -28,8 +28,8 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == launchArg {
-		os.Exit(launch(os.Args[2]))
+	if code, ok := other(os.Args); ok {
+		os.Exit(code)
 	}
 	dir, err := os.MkdirTemp("", "berth-vm-*")
 	if err == nil && os.Getenv("BERTH_GUEST") != "" {
@@ -76,12 +76,12 @@ func buildGuest(dir string) error {
 
 // What runs in a virtual machine passes the test of all runtimes.
 func TestMachine(t *testing.T) {
-	if os.Getenv("BERTH_GUEST") == "" {
-		t.Skip("guests are booted by make test-vm (BERTH_GUEST)")
-	}
-	if missing != "" {
-		t.Fatal(missing)
-	}
+	needGuest(t)
+	runMachines(t, conf)
+}
+
+// runMachines runs the test of all runtimes with machines of a configuration.
+func runMachines(t *testing.T, conf configs.VM) {
 	runtimetest.Run(t, func(t *testing.T) runtimetest.Host {
 		sup := process.NewSupervisor()
 		t.Cleanup(sup.Close)
@@ -98,6 +98,17 @@ func TestMachine(t *testing.T) {
 			},
 		}
 	})
+}
+
+// needGuest skips where no machines are asked for.
+func needGuest(t *testing.T) {
+	t.Helper()
+	if os.Getenv("BERTH_GUEST") == "" {
+		t.Skip("guests are booted by make test-vm (BERTH_GUEST)")
+	}
+	if missing != "" {
+		t.Fatal(missing)
+	}
 }
 
 // nothingLeft checks that the share and the note of a machine have gone.

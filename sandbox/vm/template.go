@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -127,4 +128,16 @@ func control(f *os.File, do func(fd int) error) error {
 		return ctrlErr
 	}
 	return err
+}
+
+// Held is how much memory the template takes, in bytes.
+func (t *Template) Held() (n int64) {
+	for _, f := range []*os.File{t.Memory, t.State} {
+		if info, err := f.Stat(); err == nil {
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				n += st.Blocks * 512
+			}
+		}
+	}
+	return n
 }
