@@ -42,9 +42,11 @@ func keeper(t *testing.T, conf configs.VM) {
 	c := vm.Config{
 		Image: img, MemoryMiB: conf.Class(conf.MemoryMiB), CPUs: conf.CPUs, QEMU: conf.QEMU, Launcher: []string{self, launchArg},
 	}
-	for _, a := range conf.Accel {
-		c.Accel = append(c.Accel, vm.Accel(a))
+	accel, err := accelerator(t.Context(), conf)
+	if err != nil {
+		t.Fatal(err)
 	}
+	c.Accel = []vm.Accel{accel}
 	q, err := template.For(t.Context(), c, conf.Template == configs.SharedTemplate)
 	if err != nil {
 		t.Fatal(err)
