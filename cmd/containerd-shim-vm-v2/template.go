@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
@@ -22,9 +21,6 @@ const (
 	detachArg = "start-keeper"
 	keepArg   = "keep-templates"
 )
-
-// keeperDir is where a keeper listens; no containerd namespace is called that.
-func keeperDir(runDir string) string { return filepath.Join(runDir, ".templates") }
 
 func detach(program, dir, request string) int {
 	return exitCode("start a keeper of templates", template.Detach([]string{program, keepArg, dir, request}, dir))
@@ -64,7 +60,7 @@ func (b *booting) clone(ctx context.Context, hostname string, c vm.Config) (*vm.
 		return nil, err
 	}
 	q.UIDBase, q.Idle = b.conf.UIDBase, b.conf.TemplateIdle
-	dir := keeperDir(b.conf.RunDir)
+	dir := template.Dir(b.conf.RunDir)
 	t, err := template.Get(ctx, dir, q)
 	if errors.Is(err, template.ErrNoKeeper) {
 		if _, err := template.Start(b.sup, []string{c.Launcher[0], detachArg, dir}, b.hostMounts, q); err != nil {

@@ -52,7 +52,7 @@ func keeper(t *testing.T, conf configs.VM) {
 		t.Fatal(err)
 	}
 	q.UIDBase, q.Idle, q.Wait = conf.UIDBase, conf.TemplateIdle, true
-	dir := keeperDir(conf.RunDir)
+	dir := template.Dir(conf.RunDir)
 	sup := process.NewSupervisor()
 	defer sup.Close()
 	p, err := template.Start(sup, []string{self, detachArg, dir}, nil, q)
@@ -76,7 +76,7 @@ func keeper(t *testing.T, conf configs.VM) {
 
 func given(t *testing.T, conf configs.VM) (n int) {
 	t.Helper()
-	all, err := template.List(t.Context(), keeperDir(conf.RunDir))
+	all, err := template.List(t.Context(), template.Dir(conf.RunDir), false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,9 +43,10 @@ func Get(ctx context.Context, dir string, q Request) (*vm.Template, error) {
 	return nil, fmt.Errorf("the template is not there yet: %w", errdefs.ErrNotFound)
 }
 
-// List asks the keeper of a directory for what it has.
-func List(ctx context.Context, dir string) ([]Template, error) {
-	r, files, err := ask(ctx, dir, Request{})
+// List asks the keeper of a directory for what it has, once it is made if wait is
+// true.
+func List(ctx context.Context, dir string, wait bool) ([]Template, error) {
+	r, files, err := ask(ctx, dir, Request{Wait: wait})
 	closeAll(files)
 	return r.Templates, err
 }

@@ -20,6 +20,10 @@ type place struct {
 	listener *net.UnixListener
 }
 
+// Dir is where the keeper of a configuration's run_dir listens; no namespace of
+// containerd's is called that.
+func Dir(runDir string) string { return filepath.Join(runDir, ".templates") }
+
 func socketIn(dir string) string { return filepath.Join(dir, "socket") }
 func lockIn(dir string) string   { return filepath.Join(dir, "lock") }
 

@@ -46,12 +46,11 @@ func (k *keeper) answer(ctx context.Context, conn *net.UnixConn) {
 		r.Error = fmt.Sprintf("the request is none: %v", err)
 	} else if q.End {
 		k.retire()
+	} else if q.Wait && conn.SetDeadline(time.Time{}) != nil { // as long as it takes
+		return
 	} else if q.Key == "" {
-		r.Templates = k.list()
+		r.Templates = k.list(q.Wait)
 	} else {
-		if q.Wait { // as long as it takes
-			_ = conn.SetDeadline(time.Time{})
-		}
 		r, files = k.give(ctx, q)
 	}
 	data, err := json.Marshal(r)
@@ -122,8 +121,16 @@ func duplicate(t *vm.Template) (files []*os.File, _ error) {
 	return files, nil
 }
 
-func (k *keeper) list() []Template {
+// list is what there is, once it is made if that is wanted.
+func (k *keeper) list(wait bool) []Template {
 	k.mu.Lock()
+	for _, h := range k.classes {
+		if wait && !h.done() {
+			k.mu.Unlock()
+			<-h.made
+			return k.list(wait)
+		}
+	}
 	defer k.mu.Unlock()
 	all := make([]Template, 0, len(k.classes))
 	for _, h := range k.classes {

@@ -35,6 +35,8 @@ type Config struct {
 	// StateSize gives bundles and shim sockets a file system of their own, of so
 	// many bytes, as /run is on a host. 0: they are where the rest is.
 	StateSize int64
+	// VM is added to the configuration of the vm shim.
+	VM string
 }
 
 func (c Config) networks() []string {
