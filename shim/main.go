@@ -78,6 +78,9 @@ type ServeConfig struct {
 	RuntimeType, Version string
 	// Listener is the socket to serve. Who serves closes it.
 	Listener Listener
+	// HostMounts is the mount namespace that a shim with OwnMounts was started
+	// from, for what is to outlive it; else nil. It stays open.
+	HostMounts *os.File
 }
 
 // DeleteConfig is what Env.Delete is given.

@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenerFD is where a spawned shim finds its listening socket.
-const listenerFD = 3
+// listenerFD is where a spawned shim finds its listening socket, and hostMountsFD
+// where one with mounts of its own finds the mount namespace that it has left.
+const listenerFD, hostMountsFD = 3, 4
 
 // start joins the shim of the container's group or begins one, and replies.
 // Only the reply is written: containerd takes stdout and stderr together for
@@ -160,8 +161,15 @@ func (e *Env) spawn(id Identity, listener Listener) (int, error) {
 	if id.Debug {
 		args = append(args, "-debug")
 	}
+	files := []uintptr{null.Fd(), null.Fd(), stderr, socket.Fd()}
 	sys := &syscall.SysProcAttr{Setpgid: true}
 	if e.OwnMounts {
+		host, err := os.Open("/proc/self/ns/mnt")
+		if err != nil {
+			return 0, fmt.Errorf("open the host's mount namespace: %w", err)
+		}
+		defer func() { _ = host.Close() }()
+		files = append(files, host.Fd())
 		sys.Cloneflags = unix.CLONE_NEWNS
 		args = append(args, "-"+ownMountsFlag)
 	}
@@ -175,7 +183,7 @@ func (e *Env) spawn(id Identity, listener Listener) (int, error) {
 	pid, err := syscall.ForkExec(self, args, &syscall.ProcAttr{
 		Dir:   id.Bundle,
 		Env:   env,
-		Files: []uintptr{null.Fd(), null.Fd(), stderr, socket.Fd()},
+		Files: files,
 		Sys:   sys,
 	})
 	if err != nil {

@@ -15,13 +15,13 @@ import (
 // allowed lists, for each package, the packages of this module that it may
 // import. Imports point one way; a package that is not here may not exist.
 var allowed = map[string][]string{
-	"berth/cmd/berth":                  {"berth/gpu", "berth/gpu/ledger", "berth/gpu/mps", "berth/gpu/nvml", "berth/hooks", "berth/process", "berth/configs", "berth/sandbox/vm/image/build"},
+	"berth/cmd/berth":                  {"berth/gpu", "berth/gpu/ledger", "berth/gpu/mps", "berth/gpu/nvml", "berth/hooks", "berth/process", "berth/configs", "berth/sandbox/template", "berth/sandbox/vm/image/build"},
 	"berth/cmd/berth-agent":            {"berth/process", "berth/process/oci", "berth/sandbox/agent", "berth/sandbox/agentapi", "berth/sandbox/mux"},
 	"berth/cmd/berth-gpu":              {"berth/gpu/ledger", "berth/gpu/mig", "berth/gpu/nvml"},
 	"berth/cmd/containerd-shim-gpu-v2": {"berth/shim", "berth/gpu", "berth/hooks", "berth/configs"},
 	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/hooks"},
 	"berth/cmd/containerd-shim-vm-v2": {
-		"berth/shim", "berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/remote", "berth/sandbox/vm",
+		"berth/shim", "berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/remote", "berth/sandbox/template", "berth/sandbox/vm",
 		"berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/network", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs",
 	},
 
@@ -49,6 +49,7 @@ var allowed = map[string][]string{
 	"berth/configs":        {},
 
 	"berth/sandbox/vm":             {"berth/process", "berth/process/cgroup", "berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/kvm", "berth/sandbox/vm/qmp"},
+	"berth/sandbox/template":       {"berth/process", "berth/process/cgroup", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/sandbox/vm", "berth/sandbox/vm/image"},
 	"berth/sandbox/vm/jail":        {},
 	"berth/sandbox/vm/kvm":         {},
 	"berth/sandbox/vm/network":     {"berth/sandbox/agentapi", "berth/sandbox/netlink"},

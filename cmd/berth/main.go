@@ -28,6 +28,7 @@ const usage = `usage: berth COMMAND
   berth gpu reclaim [--dry-run]  take back MIG devices and MPS daemons whose containers are gone
   berth gpu metrics              the MIG devices in Prometheus' text format
   berth guest build              make the image that guests of the vm shim boot from
+  berth guest templates [drop]   what guests are made as copies of; let go of it
   berth version
 
 A command says more with --help.
@@ -55,7 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	case "gpu":
 		return runGPU(ctx, args[1:], stdout, stderr)
 	case "guest":
-		return runGuest(args[1:], stdout, stderr)
+		return runGuest(ctx, args[1:], stdout, stderr)
 	case "version", "--version", "-v":
 		_, err := fmt.Fprintf(stdout, "berth %s (%s)\n", version, revision)
 		return err

@@ -46,6 +46,8 @@ type Config struct {
 	DiskDir string
 	// Network is true where the network is the guest's own, to be set up.
 	Network bool
+	// Renew makes a clone a machine of its own; nil where this is none.
+	Renew func(*agentapi.RenewRequest) error
 	// PowerOff ends the guest, once Shutdown was answered; nil does nothing.
 	PowerOff func()
 }

@@ -61,6 +61,132 @@ func (*Empty) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{0}
 }
 
+// RenewRequest is what no two machines have in common.
+type RenewRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// time is that of the host, in nanoseconds since 1970.
+	Time int64 `protobuf:"varint,1,opt,name=time,proto3" json:"time,omitempty"`
+	// entropy is for the kernel's random number generator.
+	Entropy  []byte `protobuf:"bytes,2,opt,name=entropy,proto3" json:"entropy,omitempty"`
+	Hostname string `protobuf:"bytes,3,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	// machine_id has 16 bytes (machine-id(5)).
+	MachineId     []byte `protobuf:"bytes,4,opt,name=machine_id,json=machineId,proto3" json:"machine_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_agent_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RenewRequest) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *RenewRequest) GetEntropy() []byte {
+	if x != nil {
+		return x.Entropy
+	}
+	return nil
+}
+
+func (x *RenewRequest) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *RenewRequest) GetMachineId() []byte {
+	if x != nil {
+		return x.MachineId
+	}
+	return nil
+}
+
+type PlugRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// share is true if there is one to mount.
+	Share bool `protobuf:"varint,1,opt,name=share,proto3" json:"share,omitempty"`
+	// macs are those of the NICs.
+	Macs          [][]byte `protobuf:"bytes,2,rep,name=macs,proto3" json:"macs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlugRequest) Reset() {
+	*x = PlugRequest{}
+	mi := &file_agent_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlugRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlugRequest) ProtoMessage() {}
+
+func (x *PlugRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlugRequest.ProtoReflect.Descriptor instead.
+func (*PlugRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PlugRequest) GetShare() bool {
+	if x != nil {
+		return x.Share
+	}
+	return false
+}
+
+func (x *PlugRequest) GetMacs() [][]byte {
+	if x != nil {
+		return x.Macs
+	}
+	return nil
+}
+
 // Stdio are the streams of a process, by their number; 0 is none. Output of a
 // terminal is stdout.
 type Stdio struct {
@@ -75,7 +201,7 @@ type Stdio struct {
 
 func (x *Stdio) Reset() {
 	*x = Stdio{}
-	mi := &file_agent_proto_msgTypes[1]
+	mi := &file_agent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -87,7 +213,7 @@ func (x *Stdio) String() string {
 func (*Stdio) ProtoMessage() {}
 
 func (x *Stdio) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[1]
+	mi := &file_agent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -100,7 +226,7 @@ func (x *Stdio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stdio.ProtoReflect.Descriptor instead.
 func (*Stdio) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{1}
+	return file_agent_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Stdio) GetStdin() uint32 {
@@ -161,7 +287,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_agent_proto_msgTypes[2]
+	mi := &file_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -173,7 +299,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[2]
+	mi := &file_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -186,7 +312,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{2}
+	return file_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateRequest) GetContainer() string {
@@ -305,7 +431,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -317,7 +443,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -330,7 +456,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3}
+	return file_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Mount) GetTarget() string {
@@ -394,7 +520,7 @@ type Directory struct {
 
 func (x *Directory) Reset() {
 	*x = Directory{}
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -406,7 +532,7 @@ func (x *Directory) String() string {
 func (*Directory) ProtoMessage() {}
 
 func (x *Directory) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -419,7 +545,7 @@ func (x *Directory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Directory.ProtoReflect.Descriptor instead.
 func (*Directory) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{4}
+	return file_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Directory) GetName() string {
@@ -468,7 +594,7 @@ type BlockDevice struct {
 
 func (x *BlockDevice) Reset() {
 	*x = BlockDevice{}
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +606,7 @@ func (x *BlockDevice) String() string {
 func (*BlockDevice) ProtoMessage() {}
 
 func (x *BlockDevice) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +619,7 @@ func (x *BlockDevice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockDevice.ProtoReflect.Descriptor instead.
 func (*BlockDevice) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BlockDevice) GetDisk() string {
@@ -548,7 +674,7 @@ type DiskRequest struct {
 
 func (x *DiskRequest) Reset() {
 	*x = DiskRequest{}
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +686,7 @@ func (x *DiskRequest) String() string {
 func (*DiskRequest) ProtoMessage() {}
 
 func (x *DiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +699,7 @@ func (x *DiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskRequest.ProtoReflect.Descriptor instead.
 func (*DiskRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DiskRequest) GetDisk() string {
@@ -598,7 +724,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +736,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +749,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NetworkRequest) GetInterfaces() []*Interface {
@@ -671,7 +797,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +809,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +822,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Interface) GetName() string {
@@ -755,7 +881,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +893,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +906,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Address) GetLocal() []byte {
@@ -840,7 +966,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -852,7 +978,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -865,7 +991,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Route) GetDestination() []byte {
@@ -958,7 +1084,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1096,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1109,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Hop) GetInterface() string {
@@ -1025,7 +1151,7 @@ type Neighbour struct {
 
 func (x *Neighbour) Reset() {
 	*x = Neighbour{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1163,7 @@ func (x *Neighbour) String() string {
 func (*Neighbour) ProtoMessage() {}
 
 func (x *Neighbour) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1176,7 @@ func (x *Neighbour) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbour.ProtoReflect.Descriptor instead.
 func (*Neighbour) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Neighbour) GetInterface() string {
@@ -1085,7 +1211,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1223,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1236,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Rule) GetMessage() []byte {
@@ -1135,7 +1261,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1273,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1286,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExecRequest) GetContainer() string {
@@ -1214,7 +1340,7 @@ type ContainerRequest struct {
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1352,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1365,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ContainerRequest) GetContainer() string {
@@ -1258,7 +1384,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1396,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1409,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ProcessRequest) GetProcess() uint64 {
@@ -1305,7 +1431,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1443,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1456,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SignalRequest) GetProcess() uint64 {
@@ -1363,7 +1489,7 @@ type FrozenResponse struct {
 
 func (x *FrozenResponse) Reset() {
 	*x = FrozenResponse{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1501,7 @@ func (x *FrozenResponse) String() string {
 func (*FrozenResponse) ProtoMessage() {}
 
 func (x *FrozenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1514,7 @@ func (x *FrozenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenResponse.ProtoReflect.Descriptor instead.
 func (*FrozenResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FrozenResponse) GetFrozen() bool {
@@ -1409,7 +1535,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1547,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1560,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UpdateRequest) GetContainer() string {
@@ -1462,7 +1588,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1600,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1613,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StatsResponse) GetTypeUrl() string {
@@ -1515,7 +1641,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1653,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1666,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResizeRequest) GetProcess() uint64 {
@@ -1576,7 +1702,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1714,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1727,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DrainResponse) GetStdout() uint64 {
@@ -1628,7 +1754,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1640,7 +1766,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1653,7 +1779,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeleteRequest) GetContainer() string {
@@ -1685,7 +1811,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1823,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1836,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -1769,7 +1895,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1907,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1920,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Exit) GetProcess() uint64 {
@@ -1837,7 +1963,7 @@ type OOM struct {
 
 func (x *OOM) Reset() {
 	*x = OOM{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1849,7 +1975,7 @@ func (x *OOM) String() string {
 func (*OOM) ProtoMessage() {}
 
 func (x *OOM) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1862,7 +1988,7 @@ func (x *OOM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOM.ProtoReflect.Descriptor instead.
 func (*OOM) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *OOM) GetContainer() string {
@@ -1884,7 +2010,16 @@ var File_agent_proto protoreflect.FileDescriptor
 const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"\vagent.proto\x12\x0eberth.agent.v1\"\a\n" +
-	"\x05Empty\"i\n" +
+	"\x05Empty\"w\n" +
+	"\fRenewRequest\x12\x12\n" +
+	"\x04time\x18\x01 \x01(\x03R\x04time\x12\x18\n" +
+	"\aentropy\x18\x02 \x01(\fR\aentropy\x12\x1a\n" +
+	"\bhostname\x18\x03 \x01(\tR\bhostname\x12\x1d\n" +
+	"\n" +
+	"machine_id\x18\x04 \x01(\fR\tmachineId\"7\n" +
+	"\vPlugRequest\x12\x14\n" +
+	"\x05share\x18\x01 \x01(\bR\x05share\x12\x12\n" +
+	"\x04macs\x18\x02 \x03(\fR\x04macs\"i\n" +
 	"\x05Stdio\x12\x14\n" +
 	"\x05stdin\x18\x01 \x01(\rR\x05stdin\x12\x16\n" +
 	"\x06stdout\x18\x02 \x01(\rR\x06stdout\x12\x16\n" +
@@ -2026,8 +2161,11 @@ const file_agent_proto_rawDesc = "" +
 	"\toom_kills\x18\x04 \x01(\x04R\boomKills\"9\n" +
 	"\x03OOM\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x14\n" +
-	"\x05kills\x18\x02 \x01(\x04R\x05kills2\xaf\t\n" +
-	"\x05Agent\x12E\n" +
+	"\x05kills\x18\x02 \x01(\x04R\x05kills2\xa9\n" +
+	"\n" +
+	"\x05Agent\x12<\n" +
+	"\x05Renew\x12\x1c.berth.agent.v1.RenewRequest\x1a\x15.berth.agent.v1.Empty\x12:\n" +
+	"\x04Plug\x12\x1b.berth.agent.v1.PlugRequest\x1a\x15.berth.agent.v1.Empty\x12E\n" +
 	"\fSetUpNetwork\x12\x1e.berth.agent.v1.NetworkRequest\x1a\x15.berth.agent.v1.Empty\x12>\n" +
 	"\x06Create\x12\x1d.berth.agent.v1.CreateRequest\x1a\x15.berth.agent.v1.Empty\x12@\n" +
 	"\x05Start\x12 .berth.agent.v1.ContainerRequest\x1a\x15.berth.agent.v1.Empty\x12:\n" +
@@ -2060,94 +2198,100 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_agent_proto_goTypes = []any{
 	(*Empty)(nil),            // 0: berth.agent.v1.Empty
-	(*Stdio)(nil),            // 1: berth.agent.v1.Stdio
-	(*CreateRequest)(nil),    // 2: berth.agent.v1.CreateRequest
-	(*Mount)(nil),            // 3: berth.agent.v1.Mount
-	(*Directory)(nil),        // 4: berth.agent.v1.Directory
-	(*BlockDevice)(nil),      // 5: berth.agent.v1.BlockDevice
-	(*DiskRequest)(nil),      // 6: berth.agent.v1.DiskRequest
-	(*NetworkRequest)(nil),   // 7: berth.agent.v1.NetworkRequest
-	(*Interface)(nil),        // 8: berth.agent.v1.Interface
-	(*Address)(nil),          // 9: berth.agent.v1.Address
-	(*Route)(nil),            // 10: berth.agent.v1.Route
-	(*Hop)(nil),              // 11: berth.agent.v1.Hop
-	(*Neighbour)(nil),        // 12: berth.agent.v1.Neighbour
-	(*Rule)(nil),             // 13: berth.agent.v1.Rule
-	(*ExecRequest)(nil),      // 14: berth.agent.v1.ExecRequest
-	(*ContainerRequest)(nil), // 15: berth.agent.v1.ContainerRequest
-	(*ProcessRequest)(nil),   // 16: berth.agent.v1.ProcessRequest
-	(*SignalRequest)(nil),    // 17: berth.agent.v1.SignalRequest
-	(*FrozenResponse)(nil),   // 18: berth.agent.v1.FrozenResponse
-	(*UpdateRequest)(nil),    // 19: berth.agent.v1.UpdateRequest
-	(*StatsResponse)(nil),    // 20: berth.agent.v1.StatsResponse
-	(*ResizeRequest)(nil),    // 21: berth.agent.v1.ResizeRequest
-	(*DrainResponse)(nil),    // 22: berth.agent.v1.DrainResponse
-	(*DeleteRequest)(nil),    // 23: berth.agent.v1.DeleteRequest
-	(*Event)(nil),            // 24: berth.agent.v1.Event
-	(*Exit)(nil),             // 25: berth.agent.v1.Exit
-	(*OOM)(nil),              // 26: berth.agent.v1.OOM
-	nil,                      // 27: berth.agent.v1.CreateRequest.JoinEntry
-	nil,                      // 28: berth.agent.v1.CreateRequest.SysctlsEntry
-	nil,                      // 29: berth.agent.v1.Route.MetricsEntry
+	(*RenewRequest)(nil),     // 1: berth.agent.v1.RenewRequest
+	(*PlugRequest)(nil),      // 2: berth.agent.v1.PlugRequest
+	(*Stdio)(nil),            // 3: berth.agent.v1.Stdio
+	(*CreateRequest)(nil),    // 4: berth.agent.v1.CreateRequest
+	(*Mount)(nil),            // 5: berth.agent.v1.Mount
+	(*Directory)(nil),        // 6: berth.agent.v1.Directory
+	(*BlockDevice)(nil),      // 7: berth.agent.v1.BlockDevice
+	(*DiskRequest)(nil),      // 8: berth.agent.v1.DiskRequest
+	(*NetworkRequest)(nil),   // 9: berth.agent.v1.NetworkRequest
+	(*Interface)(nil),        // 10: berth.agent.v1.Interface
+	(*Address)(nil),          // 11: berth.agent.v1.Address
+	(*Route)(nil),            // 12: berth.agent.v1.Route
+	(*Hop)(nil),              // 13: berth.agent.v1.Hop
+	(*Neighbour)(nil),        // 14: berth.agent.v1.Neighbour
+	(*Rule)(nil),             // 15: berth.agent.v1.Rule
+	(*ExecRequest)(nil),      // 16: berth.agent.v1.ExecRequest
+	(*ContainerRequest)(nil), // 17: berth.agent.v1.ContainerRequest
+	(*ProcessRequest)(nil),   // 18: berth.agent.v1.ProcessRequest
+	(*SignalRequest)(nil),    // 19: berth.agent.v1.SignalRequest
+	(*FrozenResponse)(nil),   // 20: berth.agent.v1.FrozenResponse
+	(*UpdateRequest)(nil),    // 21: berth.agent.v1.UpdateRequest
+	(*StatsResponse)(nil),    // 22: berth.agent.v1.StatsResponse
+	(*ResizeRequest)(nil),    // 23: berth.agent.v1.ResizeRequest
+	(*DrainResponse)(nil),    // 24: berth.agent.v1.DrainResponse
+	(*DeleteRequest)(nil),    // 25: berth.agent.v1.DeleteRequest
+	(*Event)(nil),            // 26: berth.agent.v1.Event
+	(*Exit)(nil),             // 27: berth.agent.v1.Exit
+	(*OOM)(nil),              // 28: berth.agent.v1.OOM
+	nil,                      // 29: berth.agent.v1.CreateRequest.JoinEntry
+	nil,                      // 30: berth.agent.v1.CreateRequest.SysctlsEntry
+	nil,                      // 31: berth.agent.v1.Route.MetricsEntry
 }
 var file_agent_proto_depIdxs = []int32{
-	1,  // 0: berth.agent.v1.CreateRequest.stdio:type_name -> berth.agent.v1.Stdio
-	27, // 1: berth.agent.v1.CreateRequest.join:type_name -> berth.agent.v1.CreateRequest.JoinEntry
-	28, // 2: berth.agent.v1.CreateRequest.sysctls:type_name -> berth.agent.v1.CreateRequest.SysctlsEntry
-	3,  // 3: berth.agent.v1.CreateRequest.mounts:type_name -> berth.agent.v1.Mount
-	5,  // 4: berth.agent.v1.CreateRequest.devices:type_name -> berth.agent.v1.BlockDevice
-	4,  // 5: berth.agent.v1.Mount.directories:type_name -> berth.agent.v1.Directory
-	8,  // 6: berth.agent.v1.NetworkRequest.interfaces:type_name -> berth.agent.v1.Interface
-	10, // 7: berth.agent.v1.NetworkRequest.routes:type_name -> berth.agent.v1.Route
-	12, // 8: berth.agent.v1.NetworkRequest.neighbours:type_name -> berth.agent.v1.Neighbour
-	13, // 9: berth.agent.v1.NetworkRequest.rules:type_name -> berth.agent.v1.Rule
-	9,  // 10: berth.agent.v1.Interface.addresses:type_name -> berth.agent.v1.Address
-	29, // 11: berth.agent.v1.Route.metrics:type_name -> berth.agent.v1.Route.MetricsEntry
-	11, // 12: berth.agent.v1.Route.hops:type_name -> berth.agent.v1.Hop
-	1,  // 13: berth.agent.v1.ExecRequest.stdio:type_name -> berth.agent.v1.Stdio
-	25, // 14: berth.agent.v1.Event.exit:type_name -> berth.agent.v1.Exit
-	26, // 15: berth.agent.v1.Event.oom:type_name -> berth.agent.v1.OOM
-	7,  // 16: berth.agent.v1.Agent.SetUpNetwork:input_type -> berth.agent.v1.NetworkRequest
-	2,  // 17: berth.agent.v1.Agent.Create:input_type -> berth.agent.v1.CreateRequest
-	15, // 18: berth.agent.v1.Agent.Start:input_type -> berth.agent.v1.ContainerRequest
-	14, // 19: berth.agent.v1.Agent.Exec:input_type -> berth.agent.v1.ExecRequest
-	17, // 20: berth.agent.v1.Agent.Signal:input_type -> berth.agent.v1.SignalRequest
-	15, // 21: berth.agent.v1.Agent.Kill:input_type -> berth.agent.v1.ContainerRequest
-	15, // 22: berth.agent.v1.Agent.Pause:input_type -> berth.agent.v1.ContainerRequest
-	15, // 23: berth.agent.v1.Agent.Resume:input_type -> berth.agent.v1.ContainerRequest
-	15, // 24: berth.agent.v1.Agent.Frozen:input_type -> berth.agent.v1.ContainerRequest
-	15, // 25: berth.agent.v1.Agent.Thaw:input_type -> berth.agent.v1.ContainerRequest
-	19, // 26: berth.agent.v1.Agent.Update:input_type -> berth.agent.v1.UpdateRequest
-	15, // 27: berth.agent.v1.Agent.Stats:input_type -> berth.agent.v1.ContainerRequest
-	21, // 28: berth.agent.v1.Agent.Resize:input_type -> berth.agent.v1.ResizeRequest
-	16, // 29: berth.agent.v1.Agent.Drain:input_type -> berth.agent.v1.ProcessRequest
-	16, // 30: berth.agent.v1.Agent.Release:input_type -> berth.agent.v1.ProcessRequest
-	23, // 31: berth.agent.v1.Agent.Delete:input_type -> berth.agent.v1.DeleteRequest
-	6,  // 32: berth.agent.v1.Agent.RemoveDisk:input_type -> berth.agent.v1.DiskRequest
-	0,  // 33: berth.agent.v1.Agent.Shutdown:input_type -> berth.agent.v1.Empty
-	0,  // 34: berth.agent.v1.Agent.SetUpNetwork:output_type -> berth.agent.v1.Empty
-	0,  // 35: berth.agent.v1.Agent.Create:output_type -> berth.agent.v1.Empty
-	0,  // 36: berth.agent.v1.Agent.Start:output_type -> berth.agent.v1.Empty
-	0,  // 37: berth.agent.v1.Agent.Exec:output_type -> berth.agent.v1.Empty
-	0,  // 38: berth.agent.v1.Agent.Signal:output_type -> berth.agent.v1.Empty
-	0,  // 39: berth.agent.v1.Agent.Kill:output_type -> berth.agent.v1.Empty
-	0,  // 40: berth.agent.v1.Agent.Pause:output_type -> berth.agent.v1.Empty
-	0,  // 41: berth.agent.v1.Agent.Resume:output_type -> berth.agent.v1.Empty
-	18, // 42: berth.agent.v1.Agent.Frozen:output_type -> berth.agent.v1.FrozenResponse
-	0,  // 43: berth.agent.v1.Agent.Thaw:output_type -> berth.agent.v1.Empty
-	0,  // 44: berth.agent.v1.Agent.Update:output_type -> berth.agent.v1.Empty
-	20, // 45: berth.agent.v1.Agent.Stats:output_type -> berth.agent.v1.StatsResponse
-	0,  // 46: berth.agent.v1.Agent.Resize:output_type -> berth.agent.v1.Empty
-	22, // 47: berth.agent.v1.Agent.Drain:output_type -> berth.agent.v1.DrainResponse
-	0,  // 48: berth.agent.v1.Agent.Release:output_type -> berth.agent.v1.Empty
-	0,  // 49: berth.agent.v1.Agent.Delete:output_type -> berth.agent.v1.Empty
-	0,  // 50: berth.agent.v1.Agent.RemoveDisk:output_type -> berth.agent.v1.Empty
-	0,  // 51: berth.agent.v1.Agent.Shutdown:output_type -> berth.agent.v1.Empty
-	34, // [34:52] is the sub-list for method output_type
-	16, // [16:34] is the sub-list for method input_type
+	3,  // 0: berth.agent.v1.CreateRequest.stdio:type_name -> berth.agent.v1.Stdio
+	29, // 1: berth.agent.v1.CreateRequest.join:type_name -> berth.agent.v1.CreateRequest.JoinEntry
+	30, // 2: berth.agent.v1.CreateRequest.sysctls:type_name -> berth.agent.v1.CreateRequest.SysctlsEntry
+	5,  // 3: berth.agent.v1.CreateRequest.mounts:type_name -> berth.agent.v1.Mount
+	7,  // 4: berth.agent.v1.CreateRequest.devices:type_name -> berth.agent.v1.BlockDevice
+	6,  // 5: berth.agent.v1.Mount.directories:type_name -> berth.agent.v1.Directory
+	10, // 6: berth.agent.v1.NetworkRequest.interfaces:type_name -> berth.agent.v1.Interface
+	12, // 7: berth.agent.v1.NetworkRequest.routes:type_name -> berth.agent.v1.Route
+	14, // 8: berth.agent.v1.NetworkRequest.neighbours:type_name -> berth.agent.v1.Neighbour
+	15, // 9: berth.agent.v1.NetworkRequest.rules:type_name -> berth.agent.v1.Rule
+	11, // 10: berth.agent.v1.Interface.addresses:type_name -> berth.agent.v1.Address
+	31, // 11: berth.agent.v1.Route.metrics:type_name -> berth.agent.v1.Route.MetricsEntry
+	13, // 12: berth.agent.v1.Route.hops:type_name -> berth.agent.v1.Hop
+	3,  // 13: berth.agent.v1.ExecRequest.stdio:type_name -> berth.agent.v1.Stdio
+	27, // 14: berth.agent.v1.Event.exit:type_name -> berth.agent.v1.Exit
+	28, // 15: berth.agent.v1.Event.oom:type_name -> berth.agent.v1.OOM
+	1,  // 16: berth.agent.v1.Agent.Renew:input_type -> berth.agent.v1.RenewRequest
+	2,  // 17: berth.agent.v1.Agent.Plug:input_type -> berth.agent.v1.PlugRequest
+	9,  // 18: berth.agent.v1.Agent.SetUpNetwork:input_type -> berth.agent.v1.NetworkRequest
+	4,  // 19: berth.agent.v1.Agent.Create:input_type -> berth.agent.v1.CreateRequest
+	17, // 20: berth.agent.v1.Agent.Start:input_type -> berth.agent.v1.ContainerRequest
+	16, // 21: berth.agent.v1.Agent.Exec:input_type -> berth.agent.v1.ExecRequest
+	19, // 22: berth.agent.v1.Agent.Signal:input_type -> berth.agent.v1.SignalRequest
+	17, // 23: berth.agent.v1.Agent.Kill:input_type -> berth.agent.v1.ContainerRequest
+	17, // 24: berth.agent.v1.Agent.Pause:input_type -> berth.agent.v1.ContainerRequest
+	17, // 25: berth.agent.v1.Agent.Resume:input_type -> berth.agent.v1.ContainerRequest
+	17, // 26: berth.agent.v1.Agent.Frozen:input_type -> berth.agent.v1.ContainerRequest
+	17, // 27: berth.agent.v1.Agent.Thaw:input_type -> berth.agent.v1.ContainerRequest
+	21, // 28: berth.agent.v1.Agent.Update:input_type -> berth.agent.v1.UpdateRequest
+	17, // 29: berth.agent.v1.Agent.Stats:input_type -> berth.agent.v1.ContainerRequest
+	23, // 30: berth.agent.v1.Agent.Resize:input_type -> berth.agent.v1.ResizeRequest
+	18, // 31: berth.agent.v1.Agent.Drain:input_type -> berth.agent.v1.ProcessRequest
+	18, // 32: berth.agent.v1.Agent.Release:input_type -> berth.agent.v1.ProcessRequest
+	25, // 33: berth.agent.v1.Agent.Delete:input_type -> berth.agent.v1.DeleteRequest
+	8,  // 34: berth.agent.v1.Agent.RemoveDisk:input_type -> berth.agent.v1.DiskRequest
+	0,  // 35: berth.agent.v1.Agent.Shutdown:input_type -> berth.agent.v1.Empty
+	0,  // 36: berth.agent.v1.Agent.Renew:output_type -> berth.agent.v1.Empty
+	0,  // 37: berth.agent.v1.Agent.Plug:output_type -> berth.agent.v1.Empty
+	0,  // 38: berth.agent.v1.Agent.SetUpNetwork:output_type -> berth.agent.v1.Empty
+	0,  // 39: berth.agent.v1.Agent.Create:output_type -> berth.agent.v1.Empty
+	0,  // 40: berth.agent.v1.Agent.Start:output_type -> berth.agent.v1.Empty
+	0,  // 41: berth.agent.v1.Agent.Exec:output_type -> berth.agent.v1.Empty
+	0,  // 42: berth.agent.v1.Agent.Signal:output_type -> berth.agent.v1.Empty
+	0,  // 43: berth.agent.v1.Agent.Kill:output_type -> berth.agent.v1.Empty
+	0,  // 44: berth.agent.v1.Agent.Pause:output_type -> berth.agent.v1.Empty
+	0,  // 45: berth.agent.v1.Agent.Resume:output_type -> berth.agent.v1.Empty
+	20, // 46: berth.agent.v1.Agent.Frozen:output_type -> berth.agent.v1.FrozenResponse
+	0,  // 47: berth.agent.v1.Agent.Thaw:output_type -> berth.agent.v1.Empty
+	0,  // 48: berth.agent.v1.Agent.Update:output_type -> berth.agent.v1.Empty
+	22, // 49: berth.agent.v1.Agent.Stats:output_type -> berth.agent.v1.StatsResponse
+	0,  // 50: berth.agent.v1.Agent.Resize:output_type -> berth.agent.v1.Empty
+	24, // 51: berth.agent.v1.Agent.Drain:output_type -> berth.agent.v1.DrainResponse
+	0,  // 52: berth.agent.v1.Agent.Release:output_type -> berth.agent.v1.Empty
+	0,  // 53: berth.agent.v1.Agent.Delete:output_type -> berth.agent.v1.Empty
+	0,  // 54: berth.agent.v1.Agent.RemoveDisk:output_type -> berth.agent.v1.Empty
+	0,  // 55: berth.agent.v1.Agent.Shutdown:output_type -> berth.agent.v1.Empty
+	36, // [36:56] is the sub-list for method output_type
+	16, // [16:36] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
 	16, // [16:16] is the sub-list for extension extendee
 	0,  // [0:16] is the sub-list for field type_name
@@ -2158,7 +2302,7 @@ func file_agent_proto_init() {
 	if File_agent_proto != nil {
 		return
 	}
-	file_agent_proto_msgTypes[24].OneofWrappers = []any{
+	file_agent_proto_msgTypes[26].OneofWrappers = []any{
 		(*Event_Exit)(nil),
 		(*Event_Oom)(nil),
 	}
@@ -2168,7 +2312,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

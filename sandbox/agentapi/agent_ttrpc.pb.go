@@ -8,6 +8,8 @@ import (
 )
 
 type AgentService interface {
+	Renew(context.Context, *RenewRequest) (*Empty, error)
+	Plug(context.Context, *PlugRequest) (*Empty, error)
 	SetUpNetwork(context.Context, *NetworkRequest) (*Empty, error)
 	Create(context.Context, *CreateRequest) (*Empty, error)
 	Start(context.Context, *ContainerRequest) (*Empty, error)
@@ -31,6 +33,20 @@ type AgentService interface {
 func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 	srv.RegisterService("berth.agent.v1.Agent", &ttrpc.ServiceDesc{
 		Methods: map[string]ttrpc.Method{
+			"Renew": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req RenewRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Renew(ctx, &req)
+			},
+			"Plug": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req PlugRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Plug(ctx, &req)
+			},
 			"SetUpNetwork": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req NetworkRequest
 				if err := unmarshal(&req); err != nil {
@@ -169,6 +185,22 @@ func NewAgentClient(client *ttrpc.Client) AgentService {
 	return &agentClient{
 		client: client,
 	}
+}
+
+func (c *agentClient) Renew(ctx context.Context, req *RenewRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Renew", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) Plug(ctx context.Context, req *PlugRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Plug", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
 }
 
 func (c *agentClient) SetUpNetwork(ctx context.Context, req *NetworkRequest) (*Empty, error) {

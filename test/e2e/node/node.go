@@ -38,6 +38,8 @@ type Config struct {
 	// Snapshotter is blockfile or erofs, for which it is set up with disks of
 	// DiskSize; empty is one of directories.
 	Snapshotter string
+	// VM is added to the configuration of the vm shim.
+	VM string
 }
 
 // DiskSize is that of a container's writable layer on a disk, for mkfs and containerd.
