@@ -31,6 +31,8 @@ type container struct {
 	init   *proc
 	cgroup *cgroup.Cgroup // nil where the init died too early
 	oom    *oomWatch      // nil without one
+
+	volumes map[string]*volume // by name; nil without one
 }
 
 // proc is one process of a container.
@@ -59,12 +61,16 @@ func (s *server) Create(ctx context.Context, r *agentapi.CreateRequest) (_ *agen
 	if err := s.makeShm(r.ShmSize); err != nil {
 		return nil, err
 	}
-	spec, err := s.finishSpec(r)
+	if err := os.Mkdir(c.bundle, 0o700); err != nil {
+		return nil, fmt.Errorf("make the bundle: %w", err)
+	}
+	sources, err := s.copyVolumes(c, r.Volumes)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(c.bundle, 0o700); err != nil {
-		return nil, fmt.Errorf("make the bundle: %w", err)
+	spec, err := s.finishSpec(r, sources)
+	if err != nil {
+		return nil, err
 	}
 	if err := os.WriteFile(filepath.Join(c.bundle, "config.json"), spec, 0o600); err != nil {
 		return nil, fmt.Errorf("make the bundle: %w", err)

@@ -101,6 +101,7 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 	if err == nil {
 		_, err = call(ctx, r, runtimeTimeout, "create the container", r.agent.Create, &agentapi.CreateRequest{
 			Container: q.ID, Process: number, Spec: p.spec, Stdio: ids, Join: p.join, Sysctls: p.sysctls, ShmSize: p.shmSize,
+			Volumes:     r.volumes.add(r, q.ID, p.binds),
 			NoPivotRoot: q.NoPivotRoot, NoNewKeyring: q.NoNewKeyring,
 			IoUid: streams.uid, IoGid: streams.gid,
 		})
@@ -109,6 +110,7 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 		r.forgetProcess(number)
 		return nil, err
 	}
+	r.volumes.made(q.ID)
 	return proc, nil
 }
 
@@ -200,6 +202,7 @@ func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 		return err
 	}
 	r.forgetCgroup(id)
+	r.volumes.remove(id)
 	if err := rt.share.remove(id); err != nil {
 		return err
 	}
