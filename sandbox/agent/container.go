@@ -32,6 +32,8 @@ type container struct {
 	cgroup *cgroup.Cgroup // nil where the init died too early
 	oom    *oomWatch      // nil without one
 	mounts []string       // file systems on disks, in the order in which they were made
+
+	volumes map[string]*volume // by name; nil without one
 }
 
 // proc is one process of a container.
@@ -63,15 +65,19 @@ func (s *server) Create(ctx context.Context, r *agentapi.CreateRequest) (_ *agen
 	if err := s.makeMounts(ctx, c, r.Mounts); err != nil {
 		return nil, err
 	}
-	spec, err := s.finishSpec(r)
+	if err := os.Mkdir(c.bundle, 0o700); err != nil {
+		return nil, fmt.Errorf("make the bundle: %w", err)
+	}
+	sources, err := s.copyVolumes(c, r.Volumes)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := s.finishSpec(r, sources)
 	if err == nil {
 		spec, err = s.addDevices(ctx, spec, r.Devices)
 	}
 	if err != nil {
 		return nil, err
-	}
-	if err := os.Mkdir(c.bundle, 0o700); err != nil {
-		return nil, fmt.Errorf("make the bundle: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(c.bundle, "config.json"), spec, 0o600); err != nil {
 		return nil, fmt.Errorf("make the bundle: %w", err)

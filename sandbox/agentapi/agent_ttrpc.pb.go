@@ -22,6 +22,7 @@ type AgentService interface {
 	Thaw(context.Context, *ContainerRequest) (*Empty, error)
 	Update(context.Context, *UpdateRequest) (*Empty, error)
 	Stats(context.Context, *ContainerRequest) (*StatsResponse, error)
+	Refresh(context.Context, *RefreshRequest) (*Empty, error)
 	Resize(context.Context, *ResizeRequest) (*Empty, error)
 	Drain(context.Context, *ProcessRequest) (*DrainResponse, error)
 	Release(context.Context, *ProcessRequest) (*Empty, error)
@@ -130,6 +131,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.Stats(ctx, &req)
+			},
+			"Refresh": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req RefreshRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Refresh(ctx, &req)
 			},
 			"Resize": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req ResizeRequest
@@ -294,6 +302,14 @@ func (c *agentClient) Update(ctx context.Context, req *UpdateRequest) (*Empty, e
 func (c *agentClient) Stats(ctx context.Context, req *ContainerRequest) (*StatsResponse, error) {
 	var resp StatsResponse
 	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Stats", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) Refresh(ctx context.Context, req *RefreshRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Refresh", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

@@ -114,6 +114,7 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 	}
 	streams := q.Streams.(*stdio) // of OpenStreams below
 	request.Process, request.IoUid, request.IoGid = number, streams.uid, streams.gid
+	request.Volumes = r.volumes.add(r, q.ID, p.binds)
 	if request.Stdio, err = streams.join(ctx, r, number); err == nil {
 		_, err = call(ctx, r, runtimeTimeout, "create the container", r.agent.Create, request)
 	}
@@ -121,6 +122,7 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 		r.forgetProcess(number)
 		return nil, err
 	}
+	r.volumes.made(q.ID)
 	return proc, nil
 }
 
@@ -212,6 +214,7 @@ func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 		return err
 	}
 	r.forgetCgroup(id)
+	r.volumes.remove(id)
 	if err := r.removeDisks(ctx, id); err != nil {
 		return err
 	}
