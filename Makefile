@@ -6,8 +6,9 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
 # no_grpc: a shim speaks ttrpc alone, and gRPC would cost it half its size and memory.
+# -T: see docs/performance.md, "Pages of the program".
 GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags no_grpc \
-	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)'
+	-ldflags '-s -w -T 0x511000 -X main.version=$(VERSION) -X main.revision=$(REVISION)'
 # berth-gpu alone has cgo, and without -z lazy it would not start unless every symbol of NVML were loaded.
 GPUBUILD = CGO_ENABLED=1 go build -trimpath -buildvcs=false \
 	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) -extldflags "-Wl,-z,lazy"'
