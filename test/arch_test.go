@@ -25,13 +25,14 @@ var allowed = map[string][]string{
 		"berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/network", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs",
 	},
 
-	"berth/shim":                {"berth/sandbox", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
+	"berth/shim":                {"berth/sandbox", "berth/sandbox/turnstile", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
 	"berth/sandbox":             {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/hooks", "berth/configs"},
-	"berth/sandbox/agent":       {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/sandbox/netlink"},
+	"berth/sandbox/agent":       {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/sandbox/netlink", "berth/sandbox/turnstile"},
 	"berth/sandbox/mux":         {},
 	"berth/sandbox/netlink":     {},
 	"berth/sandbox/remote":      {"berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/process", "berth/process/oci", "berth/process/cgroup"},
 	"berth/sandbox/agentapi":    {},
+	"berth/sandbox/turnstile":   {},
 	"berth/sandbox/runtimetest": {"berth/sandbox", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs"},
 
 	"berth/process/oci":    {"berth/process"},

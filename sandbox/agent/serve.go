@@ -16,6 +16,7 @@ import (
 	"berth/process/oci"
 	"berth/sandbox/agentapi"
 	"berth/sandbox/mux"
+	"berth/sandbox/turnstile"
 )
 
 // Runtime makes containers and processes: see oci.CLI, which is one.
@@ -110,7 +111,7 @@ func (s *server) serveCalls(ctx context.Context, conn *mux.Stream) {
 		return // of an option, never
 	}
 	agentapi.RegisterAgentService(srv, s)
-	l := newOneConn(conn)
+	l := newOneConn(turnstile.New(conn, ctx.Done()))
 	defer context.AfterFunc(ctx, func() { _ = srv.Close() })()
 	_ = srv.Serve(ctx, l) // the session tells why
 }
