@@ -11,11 +11,11 @@ GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags no_grpc \
 	-ldflags '-s -w -T 0x511000 -X main.version=$(VERSION) -X main.revision=$(REVISION)'
 # What tests of runc's library are built with: its seccomp, without its CRIU.
 TAGS = -tags seccomp,runc_nocriu
-# The pod and the gpu shim have runc's library, whose first steps in a container are C, and
+# The pod and the gpu shim and the guests' agent have runc's library, whose first steps in a container are C, and
 # libseccomp; static all the same. runc_nocriu: CRIU's protocol would add 2 MB for what runc's
 # command line does.
 NATIVEBUILD = CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags no_grpc,seccomp,runc_nocriu,netgo,osusergo \
-	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) -extldflags -static'
+	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) -extldflags "-static -Wl,-Ttext-segment=0x510000"'
 # berth-gpu has cgo too, and without -z lazy it would not start unless every symbol of NVML were loaded.
 GPUBUILD = CGO_ENABLED=1 go build -trimpath -buildvcs=false \
 	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) -extldflags "-Wl,-z,lazy"'
@@ -45,8 +45,8 @@ setup: ## Install Debian packages and build the pinned tools into .tools/bin (ro
 
 build: ## Build the shims and tools into bin/
 	@mkdir -p bin
-	$(GOBUILD) -o bin/ ./cmd/berth ./cmd/berth-agent ./cmd/containerd-shim-vm-v2
-	$(NATIVEBUILD) -o bin/ ./cmd/containerd-shim-pod-v2 ./cmd/containerd-shim-gpu-v2
+	$(GOBUILD) -o bin/ ./cmd/berth ./cmd/containerd-shim-vm-v2
+	$(NATIVEBUILD) -o bin/ ./cmd/berth-agent ./cmd/containerd-shim-pod-v2 ./cmd/containerd-shim-gpu-v2
 	$(GPUBUILD) -o bin/ ./cmd/berth-gpu
 
 unit: setup ## Run the unit tests with the race detector (root)
