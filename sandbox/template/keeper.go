@@ -96,9 +96,24 @@ func (k *keeper) awaitIdle(ctx context.Context) {
 			}
 			timer.Reset(k.idle)
 		case <-timer.C:
-			return
+			if !k.making() {
+				return
+			}
+			// What is made then is news, and time begins anew.
 		}
 	}
+}
+
+// making is true while a template is on its way.
+func (k *keeper) making() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, h := range k.classes {
+		if !h.done() {
+			return true
+		}
+	}
+	return false
 }
 
 // find is the template that is asked for, begun if there is none.
@@ -144,6 +159,7 @@ func (k *keeper) make(ctx context.Context, h *holding) {
 	h.template, h.err = Make(ctx, c, h.request.Sharing)
 	h.at = time.Now()
 	close(h.made)
+	k.touch()
 }
 
 // makeRoomLocked drops what was asked for least lately, if there is too much.
