@@ -56,6 +56,7 @@ func TestClone(t *testing.T) {
 			}
 			t.Logf("restored after %v, first answer after %v", restored, time.Since(begin))
 			logMemory(t, first.Pid())
+			logHeld(t, first.Pid())
 			second := r.copyOf(tpl, r.config())
 			first.do("write", "/tmp/before", "the first's")
 			first.do("eat", "16")
@@ -81,6 +82,22 @@ func logMemory(t *testing.T, pid int) {
 			if strings.HasPrefix(line, name) {
 				t.Log(strings.Join(strings.Fields(line), " "))
 			}
+		}
+	}
+}
+
+// logHeld says how much there is of a clone's own memory file.
+func logHeld(t *testing.T, pid int) {
+	t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		path := fmt.Sprintf("/proc/%d/fd/%s", pid, e.Name())
+		var st unix.Stat_t
+		if link, err := os.Readlink(path); err == nil && strings.HasPrefix(link, "/memfd:") && unix.Stat(path, &st) == nil {
+			t.Logf("%s: %d MiB", link, st.Blocks>>11)
 		}
 	}
 }
