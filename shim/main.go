@@ -39,6 +39,10 @@ type Env struct {
 	// alone and gone with the last of them, however they end.
 	OwnMounts bool
 
+	// MountTypes and MountTransforms are what of a root file system's mounts the
+	// shim does itself, so that containerd's mount manager does not.
+	MountTypes, MountTransforms []string
+
 	// Serve runs the shim until it is shut down.
 	Serve func(context.Context, ServeConfig) error
 	// Delete finishes what a shim that has gone left of one container. It

@@ -21,6 +21,7 @@ import (
 	"berth/hooks"
 	"berth/process"
 	"berth/sandbox"
+	"berth/sandbox/turnstile"
 )
 
 // Parts is what tells one shim of the family from another. Its methods Serve
@@ -179,7 +180,7 @@ func (s *server) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, e
 	s.kick()
 	s.visitors.Add(1)
 	notify(s.visits)
-	return &answeringConn{Conn: conn, s: s}, creds, nil
+	return &answeringConn{Conn: turnstile.New(conn, s.stopping), s: s}, creds, nil
 }
 
 // endDeserted ends a shim that has no container and to which nobody is

@@ -61,7 +61,7 @@ func (e *Env) start(f *flags) error {
 		return err
 	}
 	if version > 0 {
-		return writeReply(e.Stdout, min(version, boot.protocol), "unix://"+id.SocketPath)
+		return e.writeReply(min(version, boot.protocol), "unix://"+id.SocketPath)
 	}
 	return e.beginLocked(id, boot)
 }
@@ -122,7 +122,7 @@ func (e *Env) beginLocked(id Identity, boot bootstrap) (retErr error) {
 	if err != nil {
 		return err
 	}
-	if err := writeReply(e.Stdout, boot.protocol, "unix://"+id.SocketPath); err != nil {
+	if err := e.writeReply(boot.protocol, "unix://"+id.SocketPath); err != nil {
 		_ = unix.Kill(pid, unix.SIGKILL)
 		_, _ = unix.Wait4(pid, nil, 0, nil)
 		return err

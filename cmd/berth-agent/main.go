@@ -74,6 +74,7 @@ func serve(port *os.File, supervisor *process.Supervisor) (bool, error) {
 	var renewed atomic.Bool
 	err := agent.Serve(context.Background(), session, agent.Config{
 		Supervisor: supervisor, Dir: bundles, Share: agentapi.ShareDir, Network: true,
+		Disks: agent.SCSIDisks{}, DiskDir: agentapi.DiskDir,
 		Runtime: func(bundle string) agent.Runtime {
 			return &oci.CLI{Binary: "/bin/runc", Root: "/run/runc", Dir: bundle, Supervisor: supervisor}
 		},

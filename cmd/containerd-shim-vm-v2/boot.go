@@ -146,6 +146,8 @@ func cgroupsPath(spec *specs.Spec, id string) string {
 	return "/berth/" + id
 }
 
+var _ remote.Disker = machine{}
+
 // machine is a vm.Machine as a pod wants one.
 type machine struct {
 	*vm.Machine
@@ -173,6 +175,11 @@ func (m machine) Network() *agentapi.NetworkRequest {
 		return nil
 	}
 	return m.network
+}
+
+// AddDisk gives the machine a disk.
+func (m machine) AddDisk(ctx context.Context, serial string, f *os.File, readOnly bool) error {
+	return m.Machine.AddDisk(ctx, vm.Disk{Serial: serial, File: f, ReadOnly: readOnly})
 }
 
 func (m machine) Conn() io.ReadWriteCloser { return m.Transport() }

@@ -15,6 +15,7 @@ import (
 
 	"berth/configs"
 	"berth/hooks"
+	"berth/sandbox/remote"
 	"berth/sandbox/vm/jail"
 	"berth/shim"
 )
@@ -31,11 +32,13 @@ func main() {
 		Runtime: pods.runtime,
 		Hooks:   func(shim.HooksConfig) hooks.Chain { return hooks.Chain{hooks.Sanity{}} },
 	}
+	types, transforms := remote.MountCapabilities()
 	os.Exit(shim.Main(shim.Env{
 		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Name: "containerd-shim-vm-v2", RuntimeType: "io.containerd.vm.v2",
 		Version: version, Revision: revision,
 		Serve: parts.Serve, Delete: parts.Delete, Features: guestFeatures, OwnMounts: true,
+		MountTypes: types, MountTransforms: transforms,
 	}))
 }
 

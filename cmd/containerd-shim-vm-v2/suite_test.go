@@ -77,12 +77,18 @@ func buildGuest(dir string) error {
 // What runs in a virtual machine passes the test of all runtimes.
 func TestMachine(t *testing.T) {
 	needGuest(t)
-	runMachines(t, conf)
+	runtimetest.Run(t, newHost(conf))
 }
 
-// runMachines runs the test of all runtimes with machines of a configuration.
-func runMachines(t *testing.T, conf configs.VM) {
-	runtimetest.Run(t, func(t *testing.T) runtimetest.Host {
+// It has root file systems, volumes and devices on disks.
+func TestMachineDisks(t *testing.T) {
+	needGuest(t)
+	runtimetest.RunDisks(t, newHost(conf))
+}
+
+// newHost makes machines of a configuration.
+func newHost(conf configs.VM) func(*testing.T) runtimetest.Host {
+	return func(t *testing.T) runtimetest.Host {
 		sup := process.NewSupervisor()
 		t.Cleanup(sup.Close)
 		if err := sup.ReapOrphans(); err != nil {
@@ -97,7 +103,7 @@ func runMachines(t *testing.T, conf configs.VM) {
 				return p.runtime(shim.RuntimeConfig{Supervisor: sup, Options: o, Namespace: "test", Bundle: "/nonexistent/pod"})
 			},
 		}
-	})
+	}
 }
 
 // needGuest skips where no machines are asked for.

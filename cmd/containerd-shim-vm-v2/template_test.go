@@ -14,6 +14,7 @@ import (
 
 	"berth/configs"
 	"berth/process"
+	"berth/sandbox/runtimetest"
 	"berth/sandbox/template"
 	"berth/sandbox/vm"
 	"berth/sandbox/vm/image"
@@ -26,7 +27,7 @@ func TestClonedMachine(t *testing.T) {
 	cloned.Template, cloned.TemplateIdle = configs.CopiedTemplate, 60
 	keeper(t, cloned)
 	before := given(t, cloned)
-	runMachines(t, cloned)
+	runtimetest.Run(t, newHost(cloned))
 	if after := given(t, cloned); after == before {
 		t.Errorf("no machine was made of the template: %d were before, %d are after", before, after)
 	}

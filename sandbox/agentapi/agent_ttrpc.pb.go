@@ -22,10 +22,12 @@ type AgentService interface {
 	Thaw(context.Context, *ContainerRequest) (*Empty, error)
 	Update(context.Context, *UpdateRequest) (*Empty, error)
 	Stats(context.Context, *ContainerRequest) (*StatsResponse, error)
+	Refresh(context.Context, *RefreshRequest) (*Empty, error)
 	Resize(context.Context, *ResizeRequest) (*Empty, error)
 	Drain(context.Context, *ProcessRequest) (*DrainResponse, error)
 	Release(context.Context, *ProcessRequest) (*Empty, error)
 	Delete(context.Context, *DeleteRequest) (*Empty, error)
+	RemoveDisk(context.Context, *DiskRequest) (*Empty, error)
 	Shutdown(context.Context, *Empty) (*Empty, error)
 }
 
@@ -130,6 +132,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 				}
 				return svc.Stats(ctx, &req)
 			},
+			"Refresh": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req RefreshRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Refresh(ctx, &req)
+			},
 			"Resize": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req ResizeRequest
 				if err := unmarshal(&req); err != nil {
@@ -157,6 +166,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.Delete(ctx, &req)
+			},
+			"RemoveDisk": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req DiskRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.RemoveDisk(ctx, &req)
 			},
 			"Shutdown": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req Empty
@@ -291,6 +307,14 @@ func (c *agentClient) Stats(ctx context.Context, req *ContainerRequest) (*StatsR
 	return &resp, nil
 }
 
+func (c *agentClient) Refresh(ctx context.Context, req *RefreshRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Refresh", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
 func (c *agentClient) Resize(ctx context.Context, req *ResizeRequest) (*Empty, error) {
 	var resp Empty
 	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Resize", req, &resp); err != nil {
@@ -318,6 +342,14 @@ func (c *agentClient) Release(ctx context.Context, req *ProcessRequest) (*Empty,
 func (c *agentClient) Delete(ctx context.Context, req *DeleteRequest) (*Empty, error) {
 	var resp Empty
 	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Delete", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) RemoveDisk(ctx context.Context, req *DiskRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "RemoveDisk", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil
