@@ -28,6 +28,7 @@ func TestClonedMachine(t *testing.T) {
 	keeper(t, cloned)
 	before := given(t, cloned)
 	runtimetest.Run(t, newHost(cloned))
+	runtimetest.RunDisks(t, newHost(cloned))
 	if after := given(t, cloned); after == before {
 		t.Errorf("no machine was made of the template: %d were before, %d are after", before, after)
 	}
@@ -106,7 +107,7 @@ func TestBrokenTemplate(t *testing.T) {
 			giveBroken(conn, int64(cloned.Class(cloned.MemoryMiB))<<20)
 		}
 	}()
-	runMachines(t, cloned)
+	runtimetest.Run(t, newHost(cloned))
 	_ = l.Close()
 	if <-asked == 0 {
 		t.Error("nobody has asked for a template")
