@@ -5,6 +5,7 @@ package template
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -32,6 +33,8 @@ type keeper struct {
 	cgroup string
 	sup    *process.Supervisor
 
+	// log is where failures are told.
+	log io.Writer
 	// leave is called when nothing is left but the place.
 	leave func() error
 	left  error // what it said
@@ -158,6 +161,9 @@ func (k *keeper) make(ctx context.Context, h *holding) {
 	}
 	h.template, h.err = Make(ctx, c, h.request.Sharing)
 	h.at = time.Now()
+	if h.err != nil {
+		_, _ = fmt.Fprintf(k.log, "%s template %s of %d MiB: %v\n", h.at.Format(time.RFC3339), h.request.Key, h.request.MemoryMiB, h.err)
+	}
 	close(h.made)
 	k.touch()
 }

@@ -5,6 +5,7 @@ package template
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -133,7 +134,7 @@ func TestKeeperEndsWhenIdle(t *testing.T) {
 // A template of what has been replaced is dropped, and those of sizes that have
 // not been asked for lately make room.
 func TestKeeperDropsOldTemplates(t *testing.T) {
-	k := &keeper{used: make(chan struct{}, 1), classes: make(map[string]*holding)}
+	k := &keeper{log: io.Discard, used: make(chan struct{}, 1), classes: make(map[string]*holding)}
 	made := make(chan struct{})
 	close(made)
 	for i, c := range []struct {
