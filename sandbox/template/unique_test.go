@@ -79,12 +79,29 @@ func (r *rig) rootfs() string {
 	return dir
 }
 
+// old is a template with the clock of long ago.
+func (r *rig) old() *vm.Template {
+	r.Helper()
+	m, err := vm.BootTemplate(r.ctx, r.Config, false)
+	r.must(err)
+	defer func() { r.must(m.Close(context.Background())) }()
+	r.must(talk(r.ctx, m.Transport(), func(ctx context.Context, agent agentapi.AgentService) error {
+		_, err := agent.Renew(ctx, &agentapi.RenewRequest{
+			Time: time.Now().Add(-1000 * time.Hour).UnixNano(), Entropy: make([]byte, entropySize), MachineId: make([]byte, 16), Hostname: "template",
+		})
+		return err
+	}))
+	r.must(talk(r.ctx, m.Transport(), nothing))
+	tpl, err := m.Record(r.ctx)
+	r.must(err)
+	r.Cleanup(tpl.Close)
+	return tpl
+}
+
 // What two clones have is not the same, but for what cannot be otherwise.
 func TestClonesAreUnique(t *testing.T) {
 	r := newRig(t)
-	tpl, err := Make(r.ctx, r.Config, false)
-	r.must(err)
-	defer tpl.Close()
+	tpl := r.old()
 	r.Share = r.rootfs()
 	script := strings.Join([]string{
 		"export PATH=/", "b=/busybox",
