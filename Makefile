@@ -111,7 +111,7 @@ guest: setup build ## Build the image that guests of the vm shim boot from into 
 
 test-vm: setup build ## Boot guests, and drive a private containerd whose pods they are (root; emulated where KVM does not run them)
 	@scripts/guest/build $(CURDIR)/.tools/guest
-	BERTH_GUEST=1 go test -count=1 -p 1 -timeout 20m ./sandbox/vm ./cmd/containerd-shim-vm-v2
+	BERTH_GUEST=1 go test -count=1 -p 1 -timeout 20m ./sandbox/vm ./sandbox/template ./cmd/containerd-shim-vm-v2
 	$(GOTEST_E2E) -timeout 40m ./integration -runtimes io.containerd.vm.v2
 
 generate: ## Run the go:generate directives (protoc: Debian package protobuf-compiler)

@@ -36,6 +36,7 @@ type Machine struct {
 
 	disks disks
 
+	balloon  chan int64  // capacity 1: what the guest has of memory, in bytes
 	migrated chan string // capacity 4: how far a migration is
 	memory   *os.File    // of a template, until Record
 	sharing  bool        // of a template: see BootTemplate
@@ -46,7 +47,7 @@ func newMachine(id string, accel Accel) *Machine {
 		id: id, accel: accel, console: newTail(consoleSize), log: newTail(vmmSize),
 		kill: make(chan string, 1), shutdown: make(chan string, 1),
 		done: make(chan struct{}), gone: make(chan struct{}),
-		disks: newDisks(), migrated: make(chan string, 4),
+		disks: newDisks(), migrated: make(chan string, 4), balloon: make(chan int64, 1),
 	}
 }
 
