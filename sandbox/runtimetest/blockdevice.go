@@ -26,6 +26,9 @@ func (r *Pod) loop(file string) (node string) {
 	return node
 }
 
+// AddDevice asks for one more device.
+func (b *Box) AddDevice(d specs.LinuxDevice) { b.spec.Linux.Devices = append(b.spec.Linux.Devices, d) }
+
 // device gives a container a block device as the CRI does: by its numbers here.
 func (b *Box) device(node, path, access string) {
 	b.Helper()
@@ -33,9 +36,7 @@ func (b *Box) device(node, path, access string) {
 	b.must(unix.Stat(node, &st))
 	major, minor := int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))
 	mode, owner := os.FileMode(0o640), uint32(7)
-	b.spec.Linux.Devices = append(b.spec.Linux.Devices, specs.LinuxDevice{
-		Path: path, Type: "b", Major: major, Minor: minor, FileMode: &mode, UID: &owner, GID: &owner,
-	})
+	b.AddDevice(specs.LinuxDevice{Path: path, Type: "b", Major: major, Minor: minor, FileMode: &mode, UID: &owner, GID: &owner})
 	if b.spec.Linux.Resources == nil {
 		b.spec.Linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}}}
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/containerd/v2/pkg/oci"
+
 	"berth/test/e2e/node"
 )
 
@@ -37,4 +39,19 @@ func TestGuestDisks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestGuestPassthrough asks for a device that is none to pass through.
+func TestGuestPassthrough(t *testing.T) {
+	eachGuest(t, func(t *testing.T, r runtimeCase) {
+		says := "no VFIO group"
+		if groups, _ := os.ReadDir("/sys/kernel/iommu_groups"); len(groups) == 0 {
+			says = "this host has no IOMMU"
+		}
+		ctx := testContext(t, shared)
+		_, err := tryCreate(ctx, t, shared, r, request{args: idle, spec: []oci.SpecOpts{oci.WithDevices("/dev/null", "/dev/vfio/12", "rwm")}})
+		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "/dev/vfio/12 (c 1:3)") {
+			t.Errorf("create: %v, want %q", err, says)
+		}
+	})
 }
