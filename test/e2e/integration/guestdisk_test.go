@@ -4,8 +4,10 @@ package integration
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -26,18 +28,35 @@ func TestGuestDisks(t *testing.T) {
 				n := ownNode(t, node.Config{Snapshotter: snapshotter})
 				ctx := testContext(t, n)
 				c := create(ctx, t, n, r, request{args: []string{"sh", "-c", "echo kept > /file && cat /file && grep ' / ' /proc/mounts"}})
-				mounts, err := os.ReadFile("/proc/self/mountinfo")
-				if err != nil || bytes.Contains(mounts, []byte(n.Dir()+"/root")) || bytes.Contains(mounts, []byte("/dev/loop")) {
-					t.Errorf("the host has mounted what is the guest's: %v\n%s", err, mounts)
-				}
+				shim, _ := parentAndName(int(c.task.Pid()))
+				notMounted(t, n, "self", fmt.Sprint(shim))
 				if code := c.run(ctx, t); code != 0 {
 					t.Errorf("status %d, %s", code, c.stderr)
 				}
 				if out := c.stdout.String(); !strings.HasPrefix(out, "kept\n") || !strings.Contains(out, root) {
 					t.Errorf("output %q, want a root file system on %q", out, root)
 				}
+				// A pod's later containers come without another `start` of the shim, and share layers.
+				pod := runPod(ctx, t, n, identifier(t), r)
+				for _, name := range []string{"one", "two"} {
+					id := must(pod.Run(ctx, name, idle...))(t)
+					if out := must(n.Crictl(ctx, "exec", id, "grep", " / ", "/proc/mounts"))(t); !strings.Contains(out, root) {
+						t.Errorf("%s of a pod: %q, want a root file system on %q", name, out, root)
+					}
+				}
 			})
 		})
+	}
+}
+
+// notMounted checks that no image of a node is mounted where a process is.
+func notMounted(t *testing.T, n *node.Node, processes ...string) {
+	t.Helper()
+	for _, p := range processes {
+		mounts, err := os.ReadFile(filepath.Join("/proc", p, "mountinfo"))
+		if err != nil || bytes.Contains(mounts, []byte(n.Dir()+"/root")) || bytes.Contains(mounts, []byte(" /dev/loop")) {
+			t.Errorf("the host has mounted what is the guest's (process %s): %v\n%s", p, err, mounts)
+		}
 	}
 }
 
