@@ -105,13 +105,13 @@ func testDiskFull(r *Pod) {
 	r.must(os.Mkdir(small, 0o700))
 	r.must(unix.Mount("small", small, "tmpfs", 0, "size=4m"))
 	r.Cleanup(func() { r.must(unix.Unmount(small, 0)) })
-	node := r.loop(filepath.Join(small, "disk"))
+	image := r.ext4("small/image", "") // of 16 MiB, most of it a hole
 	r.exist("dd")
 	b := r.Box("a", "sleep 1000")
-	b.device(node, "/dev/xvda", "rw")
+	b.spec.Mounts = append(b.spec.Mounts[:3:3], specs.Mount{Destination: "/tmp", Type: "ext4", Source: image})
 	b.Run()
-	if status := b.exec("full", "dd if=/dev/zero of=/dev/xvda bs=1M count=8 conv=fsync"); status == 0 {
-		r.Error("8 MiB were written to a file system of 4")
+	if status := b.exec("full", "dd if=/dev/zero of=/tmp/file bs=1M count=8 conv=fsync"); status != 1 {
+		r.Errorf("status %d of writing 8 MiB to a file system of 4", status)
 	}
 	if status := b.exec("after", "exit 3"); status != 3 {
 		r.Errorf("status %d of what was run after that", status)
@@ -119,6 +119,7 @@ func testDiskFull(r *Pod) {
 	r.must(b.C.Kill(r.ctx(), "", unix.SIGKILL, false))
 	b.Wait("")
 	b.Delete("")
+	r.free(image)
 }
 
 // What the host or another pod uses is not attached.
@@ -146,7 +147,7 @@ func testDiskInUse(r *Pod) {
 	f, err := os.OpenFile(image, os.O_RDWR, 0)
 	r.must(err)
 	defer f.Close()
-	r.must(unix.Flock(int(f.Fd()), unix.LOCK_SH))
+	r.must(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB))
 	try("locked", image, "another VM has it")
 	try("directory", r.dir, "neither a file nor")
 	try("missing", filepath.Join(r.dir, "none"), "no such file")
