@@ -19,6 +19,7 @@ import (
 	"berth/sandbox/vm"
 	"berth/sandbox/vm/image"
 	"berth/sandbox/vm/network"
+	"berth/sandbox/vm/vfio"
 )
 
 // booter makes the machine of one pod.
@@ -51,6 +52,10 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 	if err != nil {
 		return nil, err
 	}
+	passed, err := vfio.Find("/sys", r.Spec.Linux.Devices)
+	if err != nil {
+		return nil, err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find the launcher: %w", err)
@@ -77,7 +82,7 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 	own := conf.UIDBase + os.Getpid()
 	m, err := b.machine(ctx, r.Spec.Hostname, vm.Config{
 		ID: b.id, Supervisor: b.sup, Image: img, Accel: []vm.Accel{accel}, MemoryMiB: conf.Class(memory), CPUs: cpus,
-		Share: r.Share, NICs: nics, Network: namespace, QEMU: conf.QEMU, Virtiofsd: conf.Virtiofsd,
+		Share: r.Share, NICs: nics, VFIO: passed, Network: namespace, QEMU: conf.QEMU, Virtiofsd: conf.Virtiofsd,
 		Launcher: []string{self, launchArg}, UID: own, GID: own, Cgroup: cgroupsPath(r.Spec, b.id),
 	})
 	if err != nil {

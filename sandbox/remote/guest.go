@@ -54,6 +54,7 @@ const (
 // guest is what the agent in one machine has made, as the host knows it.
 type guest struct {
 	machine Machine
+	first   string // the container that it was made for
 	session *mux.Session
 	rpc     *ttrpc.Client
 	agent   agentapi.AgentService

@@ -97,6 +97,10 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 			retErr = errors.Join(retErr, ignoreNotFound(rt.Delete(ctx, q.ID, true)))
 		}
 	}()
+	if len(p.vfio) > 0 && r.first != q.ID {
+		return nil, refuse("the device %s comes with a container that is not the first of its pod; a VM has such devices "+
+			"from its boot on, or not at all", p.vfio[0].Path)
+	}
 	if err := rt.share.add(q.ID, p.binds); err != nil {
 		return nil, err
 	}

@@ -29,10 +29,15 @@ type ends struct {
 // guest finds them in the ACPI tables, because distributions' kernels do not
 // read them from the command line. The transports must not be legacy, or
 // vhost-user devices do not work. There is no firmware but QEMU's own, no PCI
+<<<<<<< HEAD
 // but for templates and clones, no USB, no display, and no default device.
+=======
+// but for devices that are passed through, no USB, no display, and no default
+// device.
+>>>>>>> vmdisk
 func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, error) {
 	machine := "microvm,acpi=on,rtc=on,isa-serial=on,usb=off,auto-kernel-cmdline=off," +
-		"memory-backend=memory,dump-guest-core=off,mem-merge=off,pcie=" + c.origin.pcie()
+		"memory-backend=memory,dump-guest-core=off,mem-merge=off,pcie=" + c.pcie()
 	cpu := "host"
 	if accel == TCG {
 		// Without these timers an emulated guest stops early in its boot; with
@@ -84,7 +89,7 @@ func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, err
 			args = append(args, "-device", fmt.Sprintf("virtio-net-device,netdev=nic%d,mac=%s", i, mac(n)))
 		}
 	}
-	return args, nil
+	return append(args, c.vfioArguments()...), nil
 }
 
 // baseCmdline is what every guest's kernel is told.

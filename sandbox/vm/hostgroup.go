@@ -34,7 +34,7 @@ func (b *booting) makeCgroup() error {
 	if b.machine.cgroup, err = cgroup.Load(loc); err != nil {
 		return fmt.Errorf("open the cgroup of machine %s: %w", b.ID, err)
 	}
-	devices, err := vmmDevices(b.machine.accel)
+	devices, err := b.vmmDevices(b.machine.accel)
 	if err != nil {
 		return err
 	}
