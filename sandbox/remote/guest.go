@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -68,7 +70,11 @@ type guest struct {
 	suspect sync.Mutex // one at a time finds out whether the guest is deaf
 	disks   disks
 
+	limiting chan struct{} // a gate: one at a time limits the machine
+	memory   int           // that the guest was last left with, in MiB; 0 is all. Who is in the gate has it
+
 	mu         sync.Mutex
+	demands    map[string]demand // by container
 	lastProc   uint64
 	lastStream uint32
 	procs      map[uint64]*guestProc
@@ -85,8 +91,9 @@ type guestProc struct {
 func connect(ctx context.Context, m Machine) (_ *guest, retErr error) {
 	r := &guest{
 		machine: m, session: mux.Host(m.Conn(), mux.Config{}), dead: make(chan struct{}),
-		broken:     make(chan error, 1),
-		volumes:    newVolumes(),
+		broken:   make(chan error, 1),
+		volumes:  newVolumes(),
+		limiting: make(chan struct{}, 1), demands: make(map[string]demand),
 		lastStream: agentapi.FirstStdioStream - 1,
 		procs:      make(map[uint64]*guestProc), cgroups: make(map[string]*guestCgroup),
 	}
@@ -159,9 +166,27 @@ func (r *guest) fail(why error) {
 		}
 		r.why = why
 		close(r.dead)
+		if errors.Is(why, ErrOutOfMemory) {
+			r.noteOOM()
+		}
 		_ = r.session.Close()
 		r.endAll()
 	})
+}
+
+// ErrOutOfMemory is for the Err of a machine that ended because there was no
+// memory, on the host or in the guest.
+var ErrOutOfMemory = errors.New("out of memory")
+
+// noteOOM has the exits of all containers be explained by the want of memory.
+func (r *guest) noteOOM() {
+	r.mu.Lock()
+	cgroups := slices.Collect(maps.Values(r.cgroups))
+	r.mu.Unlock()
+	for _, cg := range cgroups {
+		kills, _ := cg.OOMKills() // there is no error
+		cg.noteKills(kills + 1)
+	}
 }
 
 func (r *guest) endAll() {

@@ -123,6 +123,9 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 		return nil, err
 	}
 	r.volumes.made(q.ID)
+	d := demandOf(spec)
+	r.demand(q.ID, &d)
+	r.settleOrSay(ctx)
 	return proc, nil
 }
 
@@ -182,15 +185,18 @@ func (rt *Runtime) ask(ctx context.Context, id, what string,
 	return err
 }
 
-// Update changes the container's resources in the guest.
+// Update changes the container's resources in the guest, and what the machine
+// has of the host.
 func (rt *Runtime) Update(ctx context.Context, id string, resources []byte) error {
 	r, err := rt.life.of(id)
 	if err != nil {
 		return err
 	}
-	_, err = call(ctx, r, runtimeTimeout, "update the container", r.agent.Update,
-		&agentapi.UpdateRequest{Container: id, Resources: resources})
-	return err
+	return r.update(ctx, id, resources, func() error {
+		_, err := call(ctx, r, runtimeTimeout, "update the container", r.agent.Update,
+			&agentapi.UpdateRequest{Container: id, Resources: resources})
+		return err
+	})
 }
 
 // Delete removes a container, and with the last of them the guest. What the
@@ -221,7 +227,9 @@ func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	if err := rt.share.remove(id); err != nil {
 		return err
 	}
+	r.demand(id, nil)
 	rt.life.leave(ctx, id)
+	r.settleOrSay(ctx)
 	return err
 }
 

@@ -33,8 +33,9 @@ type ends struct {
 func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, error) {
 	machine := "microvm,acpi=on,rtc=on,isa-serial=on,usb=off,auto-kernel-cmdline=off," +
 		"memory-backend=memory,dump-guest-core=off,mem-merge=off,pcie=" + c.origin.pcie()
-	cpu := "host"
+	cpu, accelerator := "host", string(accel)
 	if accel == TCG {
+		accelerator += fmt.Sprintf(",tb-size=%d", translationMiB)
 		// Without these timers an emulated guest stops early in its boot; with
 		// KVM it has kvmclock.
 		machine += ",pit=on,pic=on"
@@ -44,7 +45,7 @@ func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, err
 	}
 	args := []string{
 		"-name", "guest=" + c.ID + ",debug-threads=on",
-		"-machine", machine, "-accel", string(accel), "-cpu", cpu,
+		"-machine", machine, "-accel", accelerator, "-cpu", cpu,
 		"-m", fmt.Sprintf("%dM", c.MemoryMiB), "-smp", fmt.Sprintf("cpus=%d", c.CPUs),
 		"-object", c.memoryBackend(fds),
 		"-global", "virtio-mmio.force-legacy=false",
