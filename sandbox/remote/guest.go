@@ -67,6 +67,7 @@ type guest struct {
 	failing sync.Once
 	dead    chan struct{} // closed once the guest has ended, after why was set
 	why     error
+	silence silence
 	suspect sync.Mutex // one at a time finds out whether the guest is deaf
 	disks   disks
 

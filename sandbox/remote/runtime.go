@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"berth/process"
 	"berth/process/oci"
@@ -116,7 +117,10 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 	request.Process, request.IoUid, request.IoGid = number, streams.uid, streams.gid
 	request.Volumes = r.volumes.add(r, q.ID, p.binds)
 	if request.Stdio, err = streams.join(ctx, r, number); err == nil {
-		_, err = call(ctx, r, runtimeTimeout, "create the container", r.agent.Create, request)
+		err = settle(ctx, r, runtimeTimeout, "create the container", r.agent.Create, request, func(ctx context.Context) error {
+			_, err := call(ctx, r, undoTimeout, "delete the container", r.agent.Delete, &agentapi.DeleteRequest{Container: q.ID, Force: true})
+			return err
+		})
 	}
 	if err != nil {
 		r.forgetProcess(number)
@@ -146,15 +150,23 @@ func (rt *Runtime) Exec(ctx context.Context, q *oci.ExecRequest) (*process.Proce
 	streams := q.Streams.(*stdio)
 	ids, err := streams.join(ctx, r, number)
 	if err == nil {
-		_, err = call(ctx, r, runtimeTimeout, "exec", r.agent.Exec, &agentapi.ExecRequest{
+		err = settle(ctx, r, runtimeTimeout, "exec", r.agent.Exec, &agentapi.ExecRequest{
 			Container: q.ID, Process: number, Spec: spec, Stdio: ids, IoUid: streams.uid, IoGid: streams.gid,
-		})
+		}, func(ctx context.Context) error { return r.endExec(ctx, q.ID, number) })
 	}
 	if err != nil {
 		r.forgetProcess(number)
 		return nil, err
 	}
 	return proc, nil
+}
+
+// endExec ends an exec that nobody will hear of.
+func (r *guest) endExec(ctx context.Context, container string, number uint64) error {
+	_, err := call(ctx, r, signalTimeout, "end an exec", r.agent.Signal,
+		&agentapi.SignalRequest{Process: number, Container: container, Signal: uint32(unix.SIGKILL)})
+	_, released := call(ctx, r, signalTimeout, "end an exec", r.agent.Release, &agentapi.ProcessRequest{Process: number})
+	return errors.Join(ignoreNotFound(err), ignoreNotFound(released))
 }
 
 // Start lets the init of a container go.
