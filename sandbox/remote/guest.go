@@ -62,6 +62,7 @@ type guest struct {
 	events  *mux.Stream
 	work    sync.WaitGroup
 	volumes *volumes
+	hostV1  bool // the host's metrics are those of cgroup v1
 
 	broken  chan error // of the control stream: what the agent did wrong
 	failing sync.Once

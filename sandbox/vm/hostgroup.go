@@ -62,6 +62,15 @@ func (m *Machine) Cgroup() (cgroup.Location, bool) {
 	return m.cgroup.Location(), true
 }
 
+// Stats appends the metrics of the machine's processes on the host: see
+// cgroup.Cgroup. The error is errdefs.ErrNotFound without a cgroup.
+func (m *Machine) Stats(dst []byte) (encoded []byte, typeURL string, err error) {
+	if m.cgroup == nil {
+		return nil, "", fmt.Errorf("machine %s has no cgroup: %w", m.id, errdefs.ErrNotFound)
+	}
+	return m.cgroup.Stats(dst)
+}
+
 func (m *Machine) cgroupDirs() (dirs []string) {
 	if m.cgroup == nil {
 		return nil
