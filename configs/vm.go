@@ -43,6 +43,8 @@ type VM struct {
 	UIDBase int `toml:"uid_base"`
 	// Template is how machines come to be.
 	Template TemplateMode `toml:"template"`
+	// Pause is what stops when a pod's last container that runs is paused.
+	Pause PauseMode `toml:"pause"`
 	// TemplateIdle is how long templates are kept that nobody asks for, in
 	// seconds.
 	TemplateIdle int `toml:"template_idle"`
@@ -67,7 +69,7 @@ func DefaultVM() VM {
 	return VM{
 		Accel: []string{"kvm"}, Image: "/var/lib/berth/guest",
 		QEMU: "/usr/bin/qemu-system-x86_64", Virtiofsd: "/usr/lib/qemu/virtiofsd",
-		RunDir: "/run/berth/vm", UIDBase: 2_000_000_000, Template: NoTemplate, TemplateIdle: 900,
+		RunDir: "/run/berth/vm", UIDBase: 2_000_000_000, Template: NoTemplate, Pause: PauseContainer, TemplateIdle: 900,
 		MemoryMiB: 512, CPUs: 1, MaxMemoryMiB: 64 << 10, MaxCPUs: 32,
 	}
 }
@@ -116,6 +118,8 @@ func (c VM) validate() error {
 		return fmt.Errorf("template is %.64q: it must be off, copy or cow", c.Template)
 	}
 	switch {
+	case c.Pause != PauseContainer && c.Pause != PauseMachine:
+		return fmt.Errorf("pause is %.64q: it must be container or machine", c.Pause)
 	case c.TemplateIdle < 1 || c.TemplateIdle > 7*24*3600:
 		return fmt.Errorf("template_idle is %d: it must be 1 to 604800 seconds", c.TemplateIdle)
 	case c.UIDBase < 1000 || c.UIDBase > math.MaxInt32-pidMax:
@@ -178,6 +182,16 @@ func (c VM) Size(annotations map[string]string, own *specs.LinuxResources) (memo
 	}
 	return memoryMiB, cpus, nil
 }
+
+// PauseMode is what is stopped by pausing.
+type PauseMode string
+
+const (
+	// PauseContainer freezes containers: the guest's kernel goes on.
+	PauseContainer PauseMode = "container"
+	// PauseMachine stops the machine too, once all its containers are frozen.
+	PauseMachine PauseMode = "machine"
+)
 
 // limits are those of the pod, or of its first container where nobody speaks for
 // the pod; 0 is none.

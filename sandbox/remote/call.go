@@ -40,6 +40,9 @@ func call[Req, Res any](ctx context.Context, r *guest, limit time.Duration, what
 	if r.isDead() {
 		return nil, r.ended()
 	}
+	if r.paused.Load() {
+		return nil, errPaused(what)
+	}
 	own, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	res, err := f(own, req)
@@ -48,6 +51,7 @@ func call[Req, Res any](ctx context.Context, r *guest, limit time.Duration, what
 		return res, nil
 	}
 	switch late := own.Err() != nil; {
+	case r.paused.Load(): // nobody can answer
 	case late && ctx.Err() == nil && r.silence.isMute(time.Now()):
 		r.work.Go(func() {
 			r.fail(fmt.Errorf("the agent answers to pings, and has answered no call for %v and more", muteTimeout))

@@ -54,6 +54,9 @@ func (c *guestCgroup) Kill(ctx context.Context) error {
 	if c.r.isDead() {
 		return nil
 	}
+	if err := c.r.wake(ctx); err != nil {
+		return err
+	}
 	_, err := call(ctx, c.r, runtimeTimeout, "kill the container", c.r.agent.Kill, c.request())
 	if c.r.isDead() {
 		return nil
@@ -222,6 +225,9 @@ func (c *guestCgroup) Frozen() (bool, error) {
 }
 
 func (c *guestCgroup) Thaw() error {
+	if err := c.r.wake(context.Background()); err != nil {
+		return err
+	}
 	_, err := call(context.Background(), c.r, readTimeout, "thaw the container", c.r.agent.Thaw, c.request())
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -72,11 +73,14 @@ type guest struct {
 	suspect sync.Mutex // one at a time finds out whether the guest is deaf
 	disks   disks
 
+	paused   atomic.Bool   // the machine is stopped; changed by who is in the gate
+	stopping chan struct{} // that gate
 	limiting chan struct{} // a gate: one at a time limits the machine
 	memory   int           // that the guest was last left with, in MiB; 0 is all. Who is in the gate has it
 
 	mu         sync.Mutex
 	demands    map[string]demand // by container
+	frozen     map[string]bool   // by container
 	lastProc   uint64
 	lastStream uint32
 	procs      map[uint64]*guestProc
@@ -93,9 +97,10 @@ type guestProc struct {
 func connect(ctx context.Context, m Machine) (_ *guest, retErr error) {
 	r := &guest{
 		machine: m, session: mux.Host(m.Conn(), mux.Config{}), dead: make(chan struct{}),
-		broken:   make(chan error, 1),
-		volumes:  newVolumes(),
+		broken:  make(chan error, 1),
+		volumes: newVolumes(), hostV1: hasV1(),
 		limiting: make(chan struct{}, 1), demands: make(map[string]demand),
+		stopping: make(chan struct{}, 1), frozen: make(map[string]bool),
 		lastStream: agentapi.FirstStdioStream - 1,
 		procs:      make(map[uint64]*guestProc), cgroups: make(map[string]*guestCgroup),
 	}
@@ -242,6 +247,11 @@ func (r *guest) newProcess(container string) (number uint64, p *process.Process,
 	r.lastProc++
 	number = r.lastProc
 	p, end := process.Elsewhere(r.machine.Pid(), func(sig unix.Signal) error {
+		if sig == unix.SIGKILL {
+			if err := r.wake(context.Background()); err != nil {
+				return err
+			}
+		}
 		_, err := call(context.Background(), r, signalTimeout, "send a signal", r.agent.Signal,
 			&agentapi.SignalRequest{Process: number, Container: container, Signal: uint32(sig)})
 		return err

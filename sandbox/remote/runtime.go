@@ -44,6 +44,8 @@ type Config struct {
 	// Reclaim ends and removes what a machine of this pod has left whose shim
 	// is gone. It may be called with nothing to do. nil does nothing.
 	Reclaim func(context.Context) error
+	// PauseMachine has the machine stop when all of its containers are paused.
+	PauseMachine bool
 }
 
 // BootRequest is what a guest is made for.
@@ -174,13 +176,34 @@ func (rt *Runtime) Start(ctx context.Context, id string) error {
 	return rt.ask(ctx, id, "start the container", agentapi.AgentService.Start)
 }
 
-// Pause freezes a container, not the guest.
+// Pause freezes a container, and if so configured stops a machine that has none
+// left that is not frozen.
 func (rt *Runtime) Pause(ctx context.Context, id string) error {
-	return rt.ask(ctx, id, "pause the container", agentapi.AgentService.Pause)
+	err := rt.ask(ctx, id, "pause the container", agentapi.AgentService.Pause)
+	if err != nil || !rt.cfg.PauseMachine {
+		return err
+	}
+	r, err := rt.life.of(id)
+	if err != nil {
+		return err
+	}
+	if err := r.froze(ctx, id); err != nil {
+		r.thawed(id)
+		return errors.Join(err, rt.ask(context.WithoutCancel(ctx), id, "resume the container", agentapi.AgentService.Resume))
+	}
+	return nil
 }
 
 // Resume thaws it.
 func (rt *Runtime) Resume(ctx context.Context, id string) error {
+	r, err := rt.life.of(id)
+	if err != nil {
+		return err
+	}
+	if err := r.wake(ctx); err != nil {
+		return err
+	}
+	r.thawed(id)
 	return rt.ask(ctx, id, "resume the container", agentapi.AgentService.Resume)
 }
 
@@ -222,6 +245,9 @@ func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 		return err
 	}
 	if !r.isDead() {
+		if err := r.wake(ctx); err != nil && !r.isDead() {
+			return err
+		}
 		_, err = call(ctx, r, runtimeTimeout, "delete the container", r.agent.Delete,
 			&agentapi.DeleteRequest{Container: id, Force: force})
 		if r.isDead() {
@@ -240,6 +266,7 @@ func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 		return err
 	}
 	r.demand(id, nil)
+	r.thawed(id)
 	rt.life.leave(ctx, id)
 	r.settleOrSay(ctx)
 	return err
