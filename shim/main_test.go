@@ -61,7 +61,7 @@ func serveLines(_ context.Context, cfg ServeConfig) error {
 			return err
 		}
 		if stop := serveLine(conn); stop {
-			if err := RemoveSocket(cfg.SocketPath); err != nil {
+			if _, err := closeSocket(cfg.SocketPath, func() bool { return true }); err != nil {
 				return err
 			}
 			_, _ = fmt.Fprintln(conn, "stopped")
