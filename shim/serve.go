@@ -78,10 +78,14 @@ func (p Parts) Serve(ctx context.Context, cfg ServeConfig) (retErr error) {
 	if err := sup.ReapOrphans(); err != nil {
 		return err
 	}
-	events, err := NewPublisher(PublisherConfig{
+	to := PublisherConfig{
 		Address: cfg.TTRPCAddress, Namespace: cfg.Namespace, JournalPath: journalPath(cfg.SocketPath),
-		SkipInherited: toldByReply,
-	})
+	}
+	if cfg.Group == configs.PerNode {
+		// For a pod `start` has dropped what is left; see beginLocked.
+		to.SkipInherited = toldByReply
+	}
+	events, err := NewPublisher(to)
 	if err != nil {
 		return err
 	}
