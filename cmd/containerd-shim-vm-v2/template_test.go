@@ -24,6 +24,7 @@ func TestClonedMachine(t *testing.T) {
 	keeper(t, cloned)
 	before := given(t, cloned)
 	runtimetest.Run(t, newHost(cloned))
+	runtimetest.RunDisks(t, newHost(cloned))
 	if after := given(t, cloned); after == before {
 		t.Errorf("no machine was made of the template: %d were before, %d are after", before, after)
 	}
