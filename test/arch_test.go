@@ -16,7 +16,7 @@ import (
 // import. Imports point one way; a package that is not here may not exist.
 var allowed = map[string][]string{
 	"berth/cmd/berth":                  {"berth/gpu", "berth/gpu/ledger", "berth/gpu/mps", "berth/gpu/nvml", "berth/hooks", "berth/process", "berth/configs", "berth/sandbox/template", "berth/sandbox/vm/image/build"},
-	"berth/cmd/berth-agent":            {"berth/process", "berth/process/oci", "berth/sandbox/agent", "berth/sandbox/agentapi", "berth/sandbox/mux"},
+	"berth/cmd/berth-agent":            {"berth/process", "berth/process/native", "berth/sandbox/agent", "berth/sandbox/agentapi", "berth/sandbox/mux"},
 	"berth/cmd/berth-gpu":              {"berth/gpu/ledger", "berth/gpu/mig", "berth/gpu/nvml"},
 	"berth/cmd/containerd-shim-gpu-v2": {"berth/shim", "berth/shim/driver", "berth/process/native", "berth/gpu", "berth/hooks", "berth/configs"},
 	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/shim/driver", "berth/process/native", "berth/hooks", "berth/configs"},

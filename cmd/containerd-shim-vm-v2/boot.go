@@ -48,7 +48,7 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 	if err != nil {
 		return nil, err
 	}
-	memory, cpus, err := conf.Size(r.Spec.Annotations)
+	memory, cpus, err := conf.Size(r.Spec.Annotations, r.Spec.Linux.Resources)
 	if err != nil {
 		return nil, err
 	}
@@ -189,11 +189,25 @@ func (m machine) AddDisk(ctx context.Context, serial string, f *os.File, readOnl
 
 func (m machine) Conn() io.ReadWriteCloser { return m.Transport() }
 
+// Limit has the machine be limited as its pod is.
+func (m machine) Limit(ctx context.Context, l remote.Limits) error {
+	return m.Machine.Limit(ctx, vm.Limits(l))
+}
+
 func (m machine) Kill(why error) { m.Machine.Kill(why.Error()) }
 
 func (m machine) Err() error {
-	if exit := m.Exit(); exit != nil {
+	switch exit := m.Exit(); {
+	case exit == nil:
+		return nil
+	case exit.Reason == vm.HostOOM, exit.Reason == vm.GuestOOM:
+		return outOfMemory{exit}
+	default:
 		return exit
 	}
-	return nil
 }
+
+// outOfMemory is the exit of a machine that had too little.
+type outOfMemory struct{ *vm.Exit }
+
+func (outOfMemory) Is(target error) bool { return target == remote.ErrOutOfMemory }

@@ -29,10 +29,21 @@ type guestHost struct {
 
 func newGuestHost(t *testing.T) *guestHost {
 	t.Helper()
+	return newGuestHostOver(t, needRunc(t))
+}
+
+func needRunc(t *testing.T) string {
+	t.Helper()
 	runc := os.Getenv("BERTH_RUNC")
 	if runc == "" {
 		t.Skip("BERTH_RUNC does not name a runc")
 	}
+	return runc
+}
+
+// newGuestHostOver has the agent drive a program that is a runc, or nearly so.
+func newGuestHostOver(t *testing.T, runc string) *guestHost {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "vm")
 	if err != nil {
 		t.Fatal(err)

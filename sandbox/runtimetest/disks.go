@@ -47,13 +47,13 @@ func (r *Pod) command(name string, args ...string) string {
 	return out
 }
 
-// tryCommand waits for the program itself: the supervisor is to spare it.
+// tryCommand is command that returns the error.
 func (r *Pod) tryCommand(name string, args ...string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err != nil {
 		path = "/sbin/" + name // which is not in everybody's PATH
 	}
-	defer r.host.Supervisor.Spare().Release()
+	defer r.host.Supervisor.Spare().Release() // its exit is this caller's to wait for
 	out, err := exec.Command(path, args...).CombinedOutput()
 	return string(out), err
 }

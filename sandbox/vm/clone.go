@@ -27,6 +27,13 @@ func Clone(ctx context.Context, c Config, t *Template) (_ *Machine, retErr error
 	if err := errors.Join(sealed(t.Memory), sealed(t.State)); err != nil {
 		return nil, fmt.Errorf("clone %s: %w", c.ID, err)
 	}
+	info, err := t.Memory.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("clone %s: %w", c.ID, err)
+	}
+	if info.Size() != int64(c.MemoryMiB)<<20 {
+		return nil, fmt.Errorf("clone %s would have %d MiB of memory, its template has %d MiB", c.ID, c.MemoryMiB, info.Size()>>20)
+	}
 	state, err := reopen(t.State)
 	if err != nil {
 		return nil, fmt.Errorf("clone %s: %w", c.ID, err)
