@@ -18,6 +18,9 @@ import (
 // The guest sees its new devices when it has gone on, as it does when Clone
 // returns.
 func Clone(ctx context.Context, c Config, t *Template) (_ *Machine, retErr error) {
+	if len(c.VFIO) > 0 {
+		return nil, fmt.Errorf("clone %s would have a device of the host's, which a machine has from its boot on", c.ID)
+	}
 	if len(c.NICs)+1 > ports {
 		return nil, fmt.Errorf("clone %s would have %d network interfaces: %d are possible", c.ID, len(c.NICs), ports-1)
 	}

@@ -175,7 +175,7 @@ func TestDeviceFilter(t *testing.T) {
 	if err != nil {
 		t.Skipf("no cgroup can be made here: %v", err)
 	}
-	devices, err := vmmDevices(TCG)
+	devices, err := new(Config).vmmDevices(TCG)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ package vm
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 )
@@ -28,46 +27,9 @@ func (m *Machine) squeeze(ctx context.Context, mib int) error {
 		if err := m.Balloon(ctx, size); err != nil {
 			return err
 		}
-		if err := m.awaitBalloon(ctx, size); err != nil {
-			return err
+		if _, err := m.awaitBalloon(ctx, squeezeTimeout, func(has int) bool { return has == size }); err != nil {
+			return fmt.Errorf("squeeze: %w", err)
 		}
 	}
 	return nil
-}
-
-// awaitBalloon waits until the guest has so much memory, or for long enough.
-func (m *Machine) awaitBalloon(ctx context.Context, mib int) error {
-	timer := time.NewTimer(squeezeTimeout)
-	defer timer.Stop()
-	for {
-		select {
-		case actual := <-m.balloon:
-			if actual == int64(mib)<<20 {
-				return nil
-			}
-		case <-timer.C:
-			return nil
-		case <-m.qmp.Done():
-			return fmt.Errorf("squeeze machine %s: %w", m.id, m.qmp.Err())
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// ballooned takes the monitor's event of a change, of which the last counts.
-func (m *Machine) ballooned(data json.RawMessage) {
-	var e struct {
-		Actual int64 `json:"actual"`
-	}
-	if json.Unmarshal(data, &e) != nil {
-		return
-	}
-	for {
-		select {
-		case m.balloon <- e.Actual:
-			return
-		case <-m.balloon: // nobody has taken the one before
-		}
-	}
 }
