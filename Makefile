@@ -27,7 +27,7 @@ export PATH := $(CURDIR)/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build test test-long unit lint fuzz bench bench-mig budget oracle integration conformance compat test-v2 test-gpu guest test-vm generate check demo install clean
+.PHONY: help setup build test test-long unit lint fuzz bench bench-mig bench-vm budget oracle integration conformance compat test-v2 test-gpu guest test-vm generate check demo install clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,12 @@ fuzz: ## Fuzz every parser for FUZZTIME (20s) each
 bench: setup build ## Compare speed and memory with containerd-shim-runc-v2 (root)
 	@mkdir -p test/bench/results
 	go -C test/e2e run ./bench $(SHIMS) $(GPU) -json $(CURDIR)/test/bench/results/latest.json
+
+bench-vm: setup build ## Measure the vm shim against its goals (root; emulated where KVM does not run guests)
+	@scripts/guest/build $(CURDIR)/.tools/guest >/dev/null
+	@mkdir -p test/bench/results
+	go -C test/e2e run ./bench/vm -shim $(CURDIR)/bin/containerd-shim-vm-v2 -guest $(CURDIR)/.tools/guest \
+		-json $(CURDIR)/test/bench/results/latest-vm.json
 
 bench-mig: ## Compare the placement of MIG devices with first fit, and write docs/mig.md
 	go run ./gpu/mig/sim

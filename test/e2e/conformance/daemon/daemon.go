@@ -18,6 +18,10 @@ type Config struct {
 	Payload string // the static program of package payload
 	Dir     string // an empty private directory, its path under 30 bytes (socket names)
 	Name    string // the containerd namespace and the parent cgroup: unique on the host
+	// Guest is the directory of a guest image, for a shim whose containers are in
+	// virtual machines; Runtime is then the guest's own. GuestOptions are lines
+	// for its vm.toml.
+	Guest, GuestOptions string
 }
 
 // Daemon is one pretended containerd. Its methods may be called concurrently.
@@ -41,6 +45,11 @@ func New(config Config) (*Daemon, error) {
 	}
 	if err := os.WriteFile(filepath.Join(d.Dir, "rootfs/bin/payload"), program, 0o755); err != nil {
 		return nil, fmt.Errorf("install payload: %w", err)
+	}
+	if d.Guest != "" {
+		if err := d.writeVMConfig(); err != nil {
+			return nil, err
+		}
 	}
 	if d.Events, err = NewRecorder(filepath.Join(d.Dir, "e.sock")); err != nil {
 		return nil, err
@@ -94,6 +103,9 @@ func (d *Daemon) command(bundle *Bundle, action string, extra ...string) *exec.C
 	cmd.Dir = bundle.Dir
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=2", "MAX_SHIM_VERSION=2",
 		"TTRPC_ADDRESS="+d.Events.Path, "GRPC_ADDRESS="+filepath.Join(d.Dir, "grpc.sock"), "NAMESPACE="+d.Name)
+	if d.Guest != "" {
+		cmd.Env = append(cmd.Env, "BERTH_VM_CONFIG="+d.vmConfig())
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
 }

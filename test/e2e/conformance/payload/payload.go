@@ -50,13 +50,11 @@ func run(args []string) (int, error) {
 			return 0, err
 		}
 		return number(rest, 1)
-	case "spam": // spam: to stdout until a write fails
-		line := bytes.Repeat([]byte("spam"), 1024)
-		for {
-			if _, err := os.Stdout.Write(line); err != nil {
-				return 1, err
-			}
-		}
+	case "hello": // hello: say so, then live on
+		fmt.Println("hello")
+		return forever()
+	case "spam": // spam [BYTES]: to stdout, so many at a time (4096), until a write fails
+		return spam(rest)
 	case "orphan": // orphan READY GATE CODE: start a child "ready READY", then do "gate GATE CODE"
 		return orphan(rest)
 	case "logger", "logger-v2": // logger FILE: a binary:// logger, see logger.go
@@ -98,6 +96,22 @@ func forever() (int, error) {
 	signal.Notify(c, syscall.SIGTERM)
 	<-c
 	return 128 + int(syscall.SIGTERM), nil
+}
+
+func spam(args []string) (int, error) {
+	size := 4096
+	if len(args) > 0 {
+		var err error
+		if size, err = number(args, 0); err != nil {
+			return 0, err
+		}
+	}
+	block := bytes.Repeat([]byte("spam"), size/4)
+	for {
+		if _, err := os.Stdout.Write(block); err != nil {
+			return 1, err
+		}
+	}
 }
 
 // burst writes a pattern that changes with its offset, so that a lost or
