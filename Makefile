@@ -16,6 +16,8 @@ export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 # Tests that drive real containers mount, unshare and fill /proc: one package at a time.
 GOTEST_E2E = go -C test/e2e test -count=1 -p 1
 # What conformance and bench compare, with which OCI runtime.
+# `make conformance VM=1` has a column of the vm shim, too.
+VM ?=
 SHIMS = -shim $(CURDIR)/bin/containerd-shim-pod-v2 \
 	-control $(CURDIR)/.tools/bin/containerd-shim-runc-v2 -runtime $(CURDIR)/.tools/bin/runc
 # What bench compares the first of them with.
@@ -79,8 +81,9 @@ integration: setup build ## Drive a private containerd with its client, ctr and 
 	$(GOTEST_E2E) -timeout 15m ./integration -runtimes io.containerd.pod.v2
 	$(GOTEST_E2E) -timeout 15m ./gpu
 
-conformance: setup build ## Run the shim test suites against this shim and containerd-shim-runc-v2 (root)
-	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS)
+conformance: setup build ## Run the shim test suites against this shim and containerd-shim-runc-v2, and with VM=1 the vm shim (root)
+	$(if $(VM),@scripts/guest/build $(CURDIR)/.tools/guest >/dev/null)
+	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS) $(if $(VM),-vm $(CURDIR)/bin/containerd-shim-vm-v2 -guest $(CURDIR)/.tools/guest)
 
 compat: setup build ## Run one shim under containerd 1.7 to 2.4, and upgrade across them (root; first time 25 minutes)
 	scripts/compat/build

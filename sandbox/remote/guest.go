@@ -190,6 +190,12 @@ func (r *guest) ended() error {
 	return fmt.Errorf("the VM of this pod has ended: %w: %w", r.why, errdefs.ErrUnavailable)
 }
 
+// gone is the error of a signal to what was in a guest that has ended: it has
+// ended too, as a process has that exits before a signal comes.
+func (r *guest) gone() error {
+	return fmt.Errorf("the VM of this pod has ended, and all in it: %v: %w", r.why, errdefs.ErrNotFound)
+}
+
 // isDead tells whether the guest has ended.
 func (r *guest) isDead() bool {
 	select {
@@ -213,6 +219,9 @@ func (r *guest) newProcess(container string) (number uint64, p *process.Process,
 	p, end := process.Elsewhere(r.machine.Pid(), func(sig unix.Signal) error {
 		_, err := call(context.Background(), r, signalTimeout, "send a signal", r.agent.Signal,
 			&agentapi.SignalRequest{Process: number, Container: container, Signal: uint32(sig)})
+		if r.isDead() {
+			return r.gone()
+		}
 		return err
 	})
 	r.procs[number] = &guestProc{container: container, end: end}

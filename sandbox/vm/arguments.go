@@ -44,7 +44,10 @@ func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, err
 		if err != nil {
 			return nil, err
 		}
-		cmdline += fmt.Sprintf(" tsc_early_khz=%d", khz)
+		// Without a second clock to compare with, a guest distrusts its TSC as
+		// soon as the host is busy, and counts ticks instead: it then has no
+		// timer below 4 ms, and its clock runs late.
+		cmdline += fmt.Sprintf(" tsc_early_khz=%d clocksource=tsc tsc=reliable", khz)
 	} else {
 		machine += ",pit=off,pic=off"
 	}

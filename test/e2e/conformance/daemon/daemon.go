@@ -58,9 +58,16 @@ func New(config Config) (*Daemon, error) {
 }
 
 // Gate makes a FIFO that containers see as /share/NAME and returns its path on
-// the host.
+// the host. For containers in a guest, whose kernel has FIFOs of its own, it is
+// a file that is empty until the moment has come.
 func (d *Daemon) Gate(name string) (string, error) {
 	path := filepath.Join(d.Dir, "share", name)
+	if d.Guest != "" {
+		if err := os.WriteFile(path, nil, 0o666); err != nil {
+			return "", fmt.Errorf("make gate %s: %w", name, err)
+		}
+		return path, nil
+	}
 	if err := syscall.Mkfifo(path, 0o666); err != nil {
 		return "", fmt.Errorf("make gate %s: %w", name, err)
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -72,7 +74,8 @@ func number(args []string, at int) (int, error) {
 }
 
 // open opens a FIFO, which is how this program tells the test, or is told by it,
-// that the moment has come; a gate is read to its end.
+// that the moment has come; a gate is read to its end. In a guest it is a file,
+// which has something in it then.
 func open(args []string, at, flag int) error {
 	if len(args) <= at {
 		return fmt.Errorf("argument %d is missing", at+1)
@@ -81,12 +84,30 @@ func open(args []string, at, flag int) error {
 	if err != nil {
 		return err
 	}
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		return errors.Join(openFile(f, flag), f.Close())
+	}
 	if flag == os.O_RDONLY {
 		if _, err := io.Copy(io.Discard, f); err != nil {
 			return err
 		}
 	}
 	return f.Close()
+}
+
+// openFile asks again and again: what the host writes, a guest is not told.
+func openFile(f *os.File, flag int) error {
+	if flag != os.O_RDONLY {
+		_, err := f.Write([]byte{'.'})
+		return err
+	}
+	for {
+		n, err := f.ReadAt(make([]byte, 1), 0)
+		if n == 1 || !errors.Is(err, io.EOF) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // forever exits with 128+15 on SIGTERM, which PID 1 of a namespace would not do
