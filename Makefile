@@ -6,9 +6,15 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
 # no_grpc: a shim speaks ttrpc alone, and gRPC would cost it half its size and memory.
+# -T: see docs/performance.md, "Pages of the program".
 GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags no_grpc \
-	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)'
-# berth-gpu alone has cgo, and without -z lazy it would not start unless every symbol of NVML were loaded.
+	-ldflags '-s -w -T 0x511000 -X main.version=$(VERSION) -X main.revision=$(REVISION)'
+# The pod and the gpu shim have runc's library, whose first steps in a container are C, and
+# libseccomp; static all the same. runc_nocriu: CRIU's protocol would add 2 MB for what runc's
+# command line does.
+NATIVEBUILD = CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags no_grpc,seccomp,runc_nocriu,netgo,osusergo \
+	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) -extldflags -static'
+# berth-gpu has cgo too, and without -z lazy it would not start unless every symbol of NVML were loaded.
 GPUBUILD = CGO_ENABLED=1 go build -trimpath -buildvcs=false \
 	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) -extldflags "-Wl,-z,lazy"'
 # go-nvml calls what nvml.h declares deprecated.
@@ -29,7 +35,7 @@ export PATH := $(CURDIR)/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build test test-long unit lint fuzz bench bench-mig bench-vm budget oracle integration conformance compat test-v2 test-gpu guest test-vm generate check demo install clean
+.PHONY: help setup build test test-long unit lint fuzz bench soak trace bench-mig bench-vm budget oracle integration conformance compat test-v2 test-gpu guest test-vm generate check demo install clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +45,8 @@ setup: ## Install Debian packages and build the pinned tools into .tools/bin (ro
 
 build: ## Build the shims and tools into bin/
 	@mkdir -p bin
-	$(GOBUILD) -o bin/ ./cmd/...
+	$(GOBUILD) -o bin/ ./cmd/berth ./cmd/berth-agent ./cmd/containerd-shim-vm-v2
+	$(NATIVEBUILD) -o bin/ ./cmd/containerd-shim-pod-v2 ./cmd/containerd-shim-gpu-v2
 	$(GPUBUILD) -o bin/ ./cmd/berth-gpu
 
 unit: setup ## Run the unit tests with the race detector (root)
@@ -69,6 +76,13 @@ bench-vm: setup build ## Measure the vm shim against its goals (root; emulated w
 	@mkdir -p test/bench/results
 	go -C test/e2e run ./bench/vm -shim $(CURDIR)/bin/containerd-shim-vm-v2 -guest $(CURDIR)/.tools/guest \
 		-json $(CURDIR)/test/bench/results/latest-vm.json
+
+trace: setup build ## Draw where the time of a container's life goes, from a real run, for docs/performance.md (root)
+	go -C test/e2e run ./trace -shim $(CURDIR)/bin/containerd-shim-pod-v2 -runtime $(CURDIR)/.tools/bin/runc \
+		-svg $(CURDIR)/docs/trace-command.svg
+
+soak: setup build ## Fail if the shim grows over 100,000 execs and 1,000 containers (root; an hour)
+	go -C test/e2e run ./bench $(SHIMS) -soak-execs 100000 -soak-containers 1000
 
 bench-mig: ## Compare the placement of MIG devices with first fit, and write docs/mig.md
 	go run ./gpu/mig/sim

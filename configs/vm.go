@@ -40,6 +40,11 @@ type VM struct {
 	// UIDBase is the first of the user ids, and group ids, that machines run
 	// as: that of a machine is higher by the pid of its shim.
 	UIDBase int `toml:"uid_base"`
+	// Template is how machines come to be.
+	Template TemplateMode `toml:"template"`
+	// TemplateIdle is how long templates are kept that nobody asks for, in
+	// seconds.
+	TemplateIdle int `toml:"template_idle"`
 	// MemoryMiB and CPUs are the size of a machine whose pod does not say;
 	// MaxMemoryMiB and MaxCPUs bound what it may say.
 	MemoryMiB    int `toml:"memory_mib"`
@@ -61,7 +66,7 @@ func DefaultVM() VM {
 	return VM{
 		Accel: []string{"kvm"}, Image: "/var/lib/berth/guest",
 		QEMU: "/usr/bin/qemu-system-x86_64", Virtiofsd: "/usr/lib/qemu/virtiofsd",
-		RunDir: "/run/berth/vm", UIDBase: 2_000_000_000,
+		RunDir: "/run/berth/vm", UIDBase: 2_000_000_000, Template: NoTemplate, TemplateIdle: 900,
 		MemoryMiB: 512, CPUs: 1, MaxMemoryMiB: 64 << 10, MaxCPUs: 32,
 	}
 }
@@ -104,7 +109,14 @@ func (c VM) validate() error {
 			return fmt.Errorf("%s is %q: it must be an absolute path", p.name, p.path)
 		}
 	}
+	switch c.Template {
+	case NoTemplate, CopiedTemplate, SharedTemplate:
+	default:
+		return fmt.Errorf("template is %.64q: it must be off, copy or cow", c.Template)
+	}
 	switch {
+	case c.TemplateIdle < 1 || c.TemplateIdle > 7*24*3600:
+		return fmt.Errorf("template_idle is %d: it must be 1 to 604800 seconds", c.TemplateIdle)
 	case c.UIDBase < 1000 || c.UIDBase > math.MaxInt32-pidMax:
 		return fmt.Errorf("uid_base is %d: it must be 1000 to %d", c.UIDBase, math.MaxInt32-pidMax)
 	case c.MemoryMiB < minGuestMiB || c.MemoryMiB > c.MaxMemoryMiB:

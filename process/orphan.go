@@ -87,7 +87,7 @@ func (r *orphanReaper) sweep() bool {
 		}
 	}
 	defer r.s.mu.Unlock()
-	if r.s.spares > 0 || len(r.s.reaped) >= maxReaped {
+	if r.s.spares > 0 && inOurSession(info.pid) || len(r.s.reaped) >= maxReaped {
 		return false // Release gives the next hint
 	}
 	// The lock keeps a Hold from being taken in between. What is a zombie
@@ -103,4 +103,16 @@ func (r *orphanReaper) sweep() bool {
 		r.s.reaped[info.pid] = Exit{Status: info.shellStatus(), At: time.Now(), Known: true}
 	}
 	return true
+}
+
+// inOurSession tells whose child a zombie is: what this program has forked is in
+// its session, and what re-parented to it from a container is not, the init and
+// the execs being leaders of their own (setsid(2)).
+func inOurSession(pid int) bool {
+	ours, err := unix.Getsid(0)
+	if err != nil {
+		return true
+	}
+	theirs, err := unix.Getsid(pid)
+	return err != nil || theirs == ours
 }

@@ -24,7 +24,7 @@ type Supervisor struct {
 	mu     sync.Mutex
 	owned  map[int]*Process // by pid; an entry leaves once its process is reaped
 	holds  int              // open Holds for adoption
-	spares int              // open Holds under which no orphan is reaped
+	spares int              // open Holds under which none of our session is reaped
 	reaped map[int]Exit     // orphans reaped under a Hold for adoption, by pid
 	closed bool
 }
@@ -170,8 +170,10 @@ func (s *Supervisor) Hold() *Hold {
 	return &Hold{s: s}
 }
 
-// Spare is a Hold under which no orphan is reaped at all. It is for code that
-// starts children and waits for them by itself.
+// Spare is a Hold under which no process of this program's own session is
+// reaped but by its watcher. It is for code that starts children and waits for
+// them by itself; the orphans of containers, which have sessions of their own,
+// do not pile up meanwhile.
 func (s *Supervisor) Spare() *Hold {
 	s.mu.Lock()
 	defer s.mu.Unlock()

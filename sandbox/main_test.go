@@ -7,6 +7,7 @@ import (
 	"os"
 	"testing"
 
+	"berth/process/native"
 	"berth/test/fakeoci"
 	"berth/test/leak"
 )
@@ -16,6 +17,9 @@ import (
 var fakeRuntime string
 
 func TestMain(m *testing.M) {
+	if native.IsInit(os.Args) {
+		native.Init()
+	}
 	dir, err := os.MkdirTemp("", "berth-sandbox-*")
 	if err == nil {
 		fakeRuntime, err = fakeoci.Compile(dir)

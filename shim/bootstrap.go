@@ -10,6 +10,7 @@ import (
 	"os"
 
 	bootstrapapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
+	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -107,21 +108,25 @@ type extensionValue struct {
 	Value   []byte `json:"value"` // base64
 }
 
-// writeReply answers `start`. The message about mounts is empty, that is, the
-// shim does none of them itself; without it containerd would run the program
+// writeReply answers `start`. The message about mounts may be empty, that is,
+// the shim does none of them itself; without it containerd would run the program
 // again for every container to ask.
-func writeReply(w io.Writer, version int, address string) error {
+func (e *Env) writeReply(version int, address string) error {
+	mounts, err := proto.Marshal(&types.MountCapabilities{Types: e.MountTypes, Transforms: e.MountTransforms})
+	if err != nil {
+		return err
+	}
 	data, err := json.Marshal(reply{
 		Version: version, Address: address, Protocol: "ttrpc",
 		Extensions: []extension{{extensionValue{
 			TypeURL: "type.googleapis.com/containerd.types.MountCapabilities",
-			Value:   []byte{},
+			Value:   append([]byte{}, mounts...), // not null
 		}}},
 	})
 	if err != nil {
 		return err
 	}
-	if _, err := w.Write(data); err != nil {
+	if _, err := e.Stdout.Write(data); err != nil {
 		return fmt.Errorf("reply to containerd: %w", err)
 	}
 	return nil

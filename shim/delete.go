@@ -39,7 +39,7 @@ func (p Parts) Delete(ctx context.Context, cfg DeleteConfig) (DeleteResult, erro
 	defer sup.Close()
 	d, err := sandbox.Cleanup(ctx, sandbox.CleanupRequest{
 		ID: cfg.ID, Bundle: cfg.Bundle,
-		Runtime: p.runtime(sup, cfg.Namespace),
+		Runtime: p.runtime(RuntimeConfig{Supervisor: sup, Namespace: cfg.Namespace}),
 		Hooks:   p.Hooks(HooksConfig{Supervisor: sup, Namespace: cfg.Namespace}),
 		RunDir:  socketDir(cfg.SocketPath),
 	})

@@ -5,6 +5,7 @@ package shim
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
@@ -17,6 +18,18 @@ import (
 // featuresType is under what name containerd registers the runtime
 // specification's Features, whose value is JSON.
 const featuresType = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
+
+// mountsAnnotation is where containerd 2.2 and 2.3 look for what later ones find
+// in the answer to `start`.
+const mountsAnnotation = "containerd.io/runtime-allow-mounts"
+
+func (e *Env) mountsAnnotation() string {
+	var all []string
+	for _, t := range e.MountTransforms {
+		all = append(all, t+"/*")
+	}
+	return strings.Join(append(all, e.MountTypes...), ",")
+}
 
 // info prints what this shim and the OCI runtime under it can do. Stdin holds
 // the runtime's options as an Any, or nothing.
@@ -45,6 +58,9 @@ func (e *Env) info(ctx context.Context) error {
 	}
 	if len(features) > 0 {
 		reply.Features = &anypb.Any{TypeUrl: featuresType, Value: features}
+	}
+	if len(e.MountTypes) > 0 {
+		reply.Annotations = map[string]string{mountsAnnotation: e.mountsAnnotation()}
 	}
 	data, err := proto.Marshal(reply)
 	if err != nil {

@@ -39,6 +39,10 @@ type Env struct {
 	// alone and gone with the last of them, however they end.
 	OwnMounts bool
 
+	// MountTypes and MountTransforms are what of a root file system's mounts the
+	// shim does itself, so that containerd's mount manager does not.
+	MountTypes, MountTransforms []string
+
 	// Serve runs the shim until it is shut down.
 	Serve func(context.Context, ServeConfig) error
 	// Delete finishes what a shim that has gone left of one container. It
@@ -74,6 +78,9 @@ type ServeConfig struct {
 	RuntimeType, Version string
 	// Listener is the socket to serve. Who serves closes it.
 	Listener Listener
+	// HostMounts is the mount namespace that a shim with OwnMounts was started
+	// from, for what is to outlive it; else nil. It stays open.
+	HostMounts *os.File
 }
 
 // DeleteConfig is what Env.Delete is given.

@@ -30,6 +30,10 @@ func (e *Env) serve(ctx context.Context, f *flags) error {
 		return err
 	}
 	cfg := ServeConfig{RuntimeType: e.RuntimeType, Version: e.Version, Listener: listener}
+	if f.ownMounts && e.OwnMounts {
+		unix.CloseOnExec(hostMountsFD)
+		cfg.HostMounts = os.NewFile(hostMountsFD, "the host's mount namespace")
+	}
 	if cfg.Identity, err = e.identity(f); err != nil {
 		return errors.Join(err, listener.Close())
 	}

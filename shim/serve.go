@@ -21,6 +21,7 @@ import (
 	"berth/hooks"
 	"berth/process"
 	"berth/sandbox"
+	"berth/sandbox/turnstile"
 )
 
 // Parts is what tells one shim of the family from another. Its methods Serve
@@ -45,11 +46,14 @@ type RuntimeConfig struct {
 	Options    configs.Runtime
 	Namespace  string // containerd's
 	Bundle     string // of the container
+	// HostMounts is ServeConfig's.
+	HostMounts *os.File
 }
 
-func (p Parts) runtime(sup *process.Supervisor, namespace string) func(configs.Runtime, string) (sandbox.Runtime, error) {
+func (p Parts) runtime(c RuntimeConfig) func(configs.Runtime, string) (sandbox.Runtime, error) {
 	return func(o configs.Runtime, bundle string) (sandbox.Runtime, error) {
-		return p.Runtime(RuntimeConfig{Supervisor: sup, Options: o, Namespace: namespace, Bundle: bundle})
+		c.Options, c.Bundle = o, bundle
+		return p.Runtime(c)
 	}
 }
 
@@ -83,7 +87,7 @@ func (p Parts) Serve(ctx context.Context, cfg ServeConfig) (retErr error) {
 	pod := sandbox.New(sandbox.Config{
 		Namespace:  cfg.Namespace,
 		Supervisor: sup,
-		Runtime:    p.runtime(sup, cfg.Namespace),
+		Runtime:    p.runtime(RuntimeConfig{Supervisor: sup, Namespace: cfg.Namespace, HostMounts: cfg.HostMounts}),
 		Hooks:      p.Hooks(HooksConfig{Supervisor: sup, Namespace: cfg.Namespace}),
 		Sink:       sink(events),
 		RunDir:     filepath.Dir(cfg.SocketPath),
@@ -176,7 +180,7 @@ func (s *server) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, e
 	s.kick()
 	s.visitors.Add(1)
 	notify(s.visits)
-	return &answeringConn{Conn: conn, s: s}, creds, nil
+	return &answeringConn{Conn: turnstile.New(conn, s.stopping), s: s}, creds, nil
 }
 
 // endDeserted ends a shim that has no container and to which nobody is

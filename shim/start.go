@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenerFD is where a spawned shim finds its listening socket.
-const listenerFD = 3
+// listenerFD is where a spawned shim finds its listening socket, and hostMountsFD
+// where one with mounts of its own finds the mount namespace that it has left.
+const listenerFD, hostMountsFD = 3, 4
 
 // start joins the shim of the container's group or begins one, and replies.
 // Only the reply is written: containerd takes stdout and stderr together for
@@ -60,7 +61,7 @@ func (e *Env) start(f *flags) error {
 		return err
 	}
 	if version > 0 {
-		return writeReply(e.Stdout, min(version, boot.protocol), "unix://"+id.SocketPath)
+		return e.writeReply(min(version, boot.protocol), "unix://"+id.SocketPath)
 	}
 	return e.beginLocked(id, boot)
 }
@@ -121,7 +122,7 @@ func (e *Env) beginLocked(id Identity, boot bootstrap) (retErr error) {
 	if err != nil {
 		return err
 	}
-	if err := writeReply(e.Stdout, boot.protocol, "unix://"+id.SocketPath); err != nil {
+	if err := e.writeReply(boot.protocol, "unix://"+id.SocketPath); err != nil {
 		_ = unix.Kill(pid, unix.SIGKILL)
 		_, _ = unix.Wait4(pid, nil, 0, nil)
 		return err
@@ -160,8 +161,15 @@ func (e *Env) spawn(id Identity, listener Listener) (int, error) {
 	if id.Debug {
 		args = append(args, "-debug")
 	}
+	files := []uintptr{null.Fd(), null.Fd(), stderr, socket.Fd()}
 	sys := &syscall.SysProcAttr{Setpgid: true}
 	if e.OwnMounts {
+		host, err := os.Open("/proc/self/ns/mnt")
+		if err != nil {
+			return 0, fmt.Errorf("open the host's mount namespace: %w", err)
+		}
+		defer func() { _ = host.Close() }()
+		files = append(files, host.Fd())
 		sys.Cloneflags = unix.CLONE_NEWNS
 		args = append(args, "-"+ownMountsFlag)
 	}
@@ -175,7 +183,7 @@ func (e *Env) spawn(id Identity, listener Listener) (int, error) {
 	pid, err := syscall.ForkExec(self, args, &syscall.ProcAttr{
 		Dir:   id.Bundle,
 		Env:   env,
-		Files: []uintptr{null.Fd(), null.Fd(), stderr, socket.Fd()},
+		Files: files,
 		Sys:   sys,
 	})
 	if err != nil {

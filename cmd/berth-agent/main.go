@@ -5,9 +5,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"os"
+	"sync/atomic"
 
 	"berth/process"
 	"berth/process/oci"
@@ -19,14 +20,17 @@ import (
 func main() {
 	// As PID 1 there is nothing to return to: the kernel's panic ends the
 	// machine, and what was said is in the host's error.
-	if err := run(); err != nil {
+	if err := run(os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "berth-agent:", err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
-	port, err := agent.Init(os.Stderr)
+func run(args []string) error {
+	port, err := agent.Inherited(args)
+	if err == nil && port == nil {
+		port, err = begin()
+	}
 	if err != nil {
 		return err
 	}
@@ -34,30 +38,51 @@ func run() error {
 	if err := supervisor.ReapOrphans(); err != nil {
 		return err
 	}
-	if err := agent.MountShare(); err != nil {
-		return err
-	}
-	if err := serve(port, supervisor); err != nil {
-		fmt.Fprintln(os.Stderr, "berth-agent:", err)
-	}
-	return agent.PowerOff() // the host hung up
-}
-
-// serve does what the host asks, until it hangs up.
-func serve(port io.ReadWriteCloser, supervisor *process.Supervisor) error {
-	const bundles = "/run/berth/bundles"
 	if err := os.MkdirAll(bundles, 0o700); err != nil {
 		return err
 	}
+	for {
+		renewed, err := serve(port, supervisor)
+		switch {
+		case !errors.Is(err, mux.ErrOver):
+			fmt.Fprintln(os.Stderr, "berth-agent:", err)
+			return agent.PowerOff() // the host hung up
+		case renewed:
+			return agent.Again(port)
+		}
+	}
+}
+
+// begin makes the guest.
+func begin() (*os.File, error) {
+	port, err := agent.Init(os.Stderr)
+	if err == nil {
+		_, err = agent.MountShare()
+	}
+	return port, err
+}
+
+const bundles = "/run/berth/bundles"
+
+// serve does what the host asks, until it hangs up or says bye: then there will
+// be another session. It is true for a guest that has been renewed.
+func serve(port *os.File, supervisor *process.Supervisor) (bool, error) {
 	session := mux.Guest(port, mux.Config{})
 	if err := session.Handshake(context.Background()); err != nil {
-		return err
+		return false, err
 	}
-	return agent.Serve(context.Background(), session, agent.Config{
+	var renewed atomic.Bool
+	err := agent.Serve(context.Background(), session, agent.Config{
 		Supervisor: supervisor, Dir: bundles, Share: agentapi.ShareDir, Network: true,
+		Disks: agent.SCSIDisks{}, DiskDir: agentapi.DiskDir,
 		Runtime: func(bundle string) agent.Runtime {
 			return &oci.CLI{Binary: "/bin/runc", Root: "/run/runc", Dir: bundle, Supervisor: supervisor}
 		},
+		Renew: func(r *agentapi.RenewRequest) error {
+			renewed.Store(true)
+			return agent.Renew(r)
+		},
 		PowerOff: func() { _ = session.Close() },
 	})
+	return renewed.Load(), err
 }

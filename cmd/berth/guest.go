@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,17 +13,32 @@ import (
 )
 
 const guestUsage = `usage: berth guest build --agent FILE --runtime FILE [--root DIR] [--release RELEASE] [--dir DIR]
+       berth guest templates [wait|drop]
 
-Makes what guests of the vm shim boot from: a kernel, and an initramfs with the
-agent, the OCI runtime and the kernel's modules.
+build makes what guests of the vm shim boot from: a kernel, and an initramfs with
+the agent, the OCI runtime and the kernel's modules. templates lists what machines
+are made as copies of, with wait once it is ready; drop lets go of it, and machines
+that there are live on.
 
 `
 
-func runGuest(args []string, stdout, stderr io.Writer) error {
-	if word(args, 0) != "build" {
-		_, _ = io.WriteString(stderr, guestUsage)
-		return errUsage
+func runGuest(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	switch word(args, 0) {
+	case "build":
+		return buildGuest(args, stdout, stderr)
+	case "templates":
+		switch word(args, 1) {
+		case "", "wait":
+			return listTemplates(ctx, stdout, word(args, 1) != "")
+		case "drop":
+			return dropTemplates(ctx)
+		}
 	}
+	_, _ = io.WriteString(stderr, guestUsage)
+	return errUsage
+}
+
+func buildGuest(args []string, stdout, stderr io.Writer) error {
 	var src build.Source
 	flags := flag.NewFlagSet("berth guest build", flag.ContinueOnError)
 	flags.SetOutput(stderr)

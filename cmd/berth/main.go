@@ -27,7 +27,9 @@ const usage = `usage: berth COMMAND
   berth gpu clear GPU            let containers have a GPU again that an Xid has barred
   berth gpu reclaim [--dry-run]  take back MIG devices and MPS daemons whose containers are gone
   berth gpu metrics              the MIG devices in Prometheus' text format
+  berth check                    how runc is driven here, and which version of its library the shims have
   berth guest build              make the image that guests of the vm shim boot from
+  berth guest templates [drop]   what guests are made as copies of; let go of it
   berth version
 
 A command says more with --help.
@@ -54,8 +56,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	switch word(args, 0) {
 	case "gpu":
 		return runGPU(ctx, args[1:], stdout, stderr)
+	case "check":
+		return runCheck(args[1:], stdout, stderr)
 	case "guest":
-		return runGuest(args[1:], stdout, stderr)
+		return runGuest(ctx, args[1:], stdout, stderr)
 	case "version", "--version", "-v":
 		_, err := fmt.Fprintf(stdout, "berth %s (%s)\n", version, revision)
 		return err

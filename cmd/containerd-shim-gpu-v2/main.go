@@ -10,20 +10,25 @@ import (
 	"berth/configs"
 	"berth/gpu"
 	"berth/hooks"
+	"berth/process/native"
 	"berth/shim"
+	"berth/shim/driver"
 )
 
 // Set by the linker.
 var version, revision = "devel", "unknown"
 
 func main() {
-	runtime := shim.OCIRuntime{Path: os.Getenv("PATH")}
-	parts := shim.Parts{Runtime: runtime.New, Hooks: chain}
+	if native.IsInit(os.Args) {
+		native.Init()
+	}
+	runtimes := driver.New(os.Getenv("PATH"), func() (configs.Shim, error) { return configs.LoadShim(configs.ShimPath(os.Getenv)) })
+	parts := shim.Parts{Runtime: runtimes.New, Hooks: chain}
 	os.Exit(shim.Main(shim.Env{
 		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Name: "containerd-shim-gpu-v2", RuntimeType: "io.containerd.gpu.v2",
 		Version: version, Revision: revision,
-		Serve: parts.Serve, Delete: parts.Delete, Features: runtime.Features,
+		Serve: parts.Serve, Delete: parts.Delete, Features: runtimes.Features,
 	}))
 }
 

@@ -7,23 +7,29 @@ package main
 import (
 	"os"
 
+	"berth/configs"
 	"berth/hooks"
+	"berth/process/native"
 	"berth/shim"
+	"berth/shim/driver"
 )
 
 // Set by the linker.
 var version, revision = "devel", "unknown"
 
 func main() {
-	runtime := shim.OCIRuntime{Path: os.Getenv("PATH")}
+	if native.IsInit(os.Args) {
+		native.Init()
+	}
+	runtimes := driver.New(os.Getenv("PATH"), func() (configs.Shim, error) { return configs.LoadShim(configs.ShimPath(os.Getenv)) })
 	parts := shim.Parts{
-		Runtime: runtime.New,
+		Runtime: runtimes.New,
 		Hooks:   func(shim.HooksConfig) hooks.Chain { return hooks.Chain{hooks.Sanity{}} },
 	}
 	os.Exit(shim.Main(shim.Env{
 		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Name: "containerd-shim-pod-v2", RuntimeType: "io.containerd.pod.v2",
 		Version: version, Revision: revision,
-		Serve: parts.Serve, Delete: parts.Delete, Features: runtime.Features,
+		Serve: parts.Serve, Delete: parts.Delete, Features: runtimes.Features,
 	}))
 }

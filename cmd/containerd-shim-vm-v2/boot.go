@@ -27,6 +27,8 @@ type booter struct {
 	sup   *process.Supervisor
 	id    string // of the pod
 	state state
+	// hostMounts is shim.ServeConfig's.
+	hostMounts *os.File
 }
 
 // booting is one machine on its way.
@@ -53,9 +55,9 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 	if err != nil {
 		return nil, fmt.Errorf("find the launcher: %w", err)
 	}
-	var accel []vm.Accel
-	for _, a := range conf.Accel {
-		accel = append(accel, vm.Accel(a))
+	accel, err := accelerator(ctx, conf)
+	if err != nil {
+		return nil, err
 	}
 	namespace, net, err := b.openNetwork(ctx, r.Spec)
 	if err != nil {
@@ -73,8 +75,8 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 		nics = append(nics, vm.NIC{Tap: n.Tap, MAC: n.MAC})
 	}
 	own := conf.UIDBase + os.Getpid()
-	m, err := vm.Boot(ctx, vm.Config{
-		ID: b.id, Supervisor: b.sup, Image: img, Accel: accel, MemoryMiB: memory, CPUs: cpus,
+	m, err := b.machine(ctx, r.Spec.Hostname, vm.Config{
+		ID: b.id, Supervisor: b.sup, Image: img, Accel: []vm.Accel{accel}, MemoryMiB: conf.Class(memory), CPUs: cpus,
 		Share: r.Share, NICs: nics, Network: namespace, QEMU: conf.QEMU, Virtiofsd: conf.Virtiofsd,
 		Launcher: []string{self, launchArg}, UID: own, GID: own, Cgroup: cgroupsPath(r.Spec, b.id),
 	})
@@ -88,6 +90,15 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 		}
 	}
 	return machine{m, b.state, b.left, net.Request}, nil
+}
+
+// accelerator is what runs the guests of a configuration here.
+func accelerator(ctx context.Context, conf configs.VM) (vm.Accel, error) {
+	var may []vm.Accel
+	for _, a := range conf.Accel {
+		may = append(may, vm.Accel(a))
+	}
+	return vm.Choose(ctx, may)
 }
 
 // undo removes what a machine has left that did not come to be. What cannot be
@@ -135,6 +146,8 @@ func cgroupsPath(spec *specs.Spec, id string) string {
 	return "/berth/" + id
 }
 
+var _ remote.Disker = machine{}
+
 // machine is a vm.Machine as a pod wants one.
 type machine struct {
 	*vm.Machine
@@ -162,6 +175,11 @@ func (m machine) Network() *agentapi.NetworkRequest {
 		return nil
 	}
 	return m.network
+}
+
+// AddDisk gives the machine a disk.
+func (m machine) AddDisk(ctx context.Context, serial string, f *os.File, readOnly bool) error {
+	return m.Machine.AddDisk(ctx, vm.Disk{Serial: serial, File: f, ReadOnly: readOnly})
 }
 
 func (m machine) Conn() io.ReadWriteCloser { return m.Transport() }

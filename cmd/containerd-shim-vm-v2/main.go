@@ -15,6 +15,7 @@ import (
 
 	"berth/configs"
 	"berth/hooks"
+	"berth/sandbox/remote"
 	"berth/sandbox/vm/jail"
 	"berth/shim"
 )
@@ -23,25 +24,40 @@ import (
 var version, revision = "devel", "unknown"
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == launchArg {
-		os.Exit(launch(os.Args[2]))
+	if code, ok := other(os.Args); ok {
+		os.Exit(code)
 	}
 	pods := &pods{load: func() (configs.VM, error) { return configs.LoadVM(configs.VMPath(os.Getenv)) }}
 	parts := shim.Parts{
 		Runtime: pods.runtime,
 		Hooks:   func(shim.HooksConfig) hooks.Chain { return hooks.Chain{hooks.Sanity{}} },
 	}
+	types, transforms := remote.MountCapabilities()
 	os.Exit(shim.Main(shim.Env{
 		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Name: "containerd-shim-vm-v2", RuntimeType: "io.containerd.vm.v2",
 		Version: version, Revision: revision,
 		Serve: parts.Serve, Delete: parts.Delete, Features: guestFeatures, OwnMounts: true,
+		MountTypes: types, MountTransforms: transforms,
 	}))
 }
 
 // launchArg makes the program the launcher of a machine's programs: it puts
 // itself in a jail and runs what is to be in there.
 const launchArg = "enter-jail"
+
+// other is what else this program can be than a shim.
+func other(args []string) (code int, ok bool) {
+	switch {
+	case len(args) == 3 && args[1] == launchArg:
+		return launch(args[2]), true
+	case len(args) == 4 && args[1] == detachArg:
+		return detach(args[0], args[2], args[3]), true
+	case len(args) == 4 && args[1] == keepArg:
+		return keep(args[2], args[3]), true
+	}
+	return 0, false
+}
 
 func launch(fd string) int {
 	n, err := strconv.Atoi(fd)

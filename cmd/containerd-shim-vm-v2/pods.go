@@ -49,9 +49,9 @@ func (p *pods) runtime(c shim.RuntimeConfig) (sandbox.Runtime, error) {
 	if rt := p.pod[dir]; rt != nil {
 		return rt, nil
 	}
-	b := booter{conf: conf, sup: c.Supervisor, id: id, state: state(dir + ".json")}
+	b := booter{conf: conf, sup: c.Supervisor, id: id, state: state(dir + ".json"), hostMounts: c.HostMounts}
 	rt := remote.New(remote.Config{
-		Host: sandbox.ThisKernel(c.Supervisor), Share: dir, GuestShare: agentapi.ShareDir,
+		Host: sandbox.ThisKernel(c.Supervisor), Share: dir, GuestShare: agentapi.ShareDir, GuestDisks: agentapi.DiskDir,
 		Boot: b.boot, Reclaim: b.state.reclaim,
 	})
 	if p.pod == nil {

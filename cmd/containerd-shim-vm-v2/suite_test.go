@@ -28,8 +28,8 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == launchArg {
-		os.Exit(launch(os.Args[2]))
+	if code, ok := other(os.Args); ok {
+		os.Exit(code)
 	}
 	dir, err := os.MkdirTemp("", "berth-vm-*")
 	if err == nil && os.Getenv("BERTH_GUEST") != "" {
@@ -76,13 +76,19 @@ func buildGuest(dir string) error {
 
 // What runs in a virtual machine passes the test of all runtimes.
 func TestMachine(t *testing.T) {
-	if os.Getenv("BERTH_GUEST") == "" {
-		t.Skip("guests are booted by make test-vm (BERTH_GUEST)")
-	}
-	if missing != "" {
-		t.Fatal(missing)
-	}
-	runtimetest.Run(t, func(t *testing.T) runtimetest.Host {
+	needGuest(t)
+	runtimetest.Run(t, newHost(conf))
+}
+
+// It has root file systems, volumes and devices on disks.
+func TestMachineDisks(t *testing.T) {
+	needGuest(t)
+	runtimetest.RunDisks(t, newHost(conf))
+}
+
+// newHost makes machines of a configuration.
+func newHost(conf configs.VM) func(*testing.T) runtimetest.Host {
+	return func(t *testing.T) runtimetest.Host {
 		sup := process.NewSupervisor()
 		t.Cleanup(sup.Close)
 		if err := sup.ReapOrphans(); err != nil {
@@ -97,7 +103,18 @@ func TestMachine(t *testing.T) {
 				return p.runtime(shim.RuntimeConfig{Supervisor: sup, Options: o, Namespace: "test", Bundle: "/nonexistent/pod"})
 			},
 		}
-	})
+	}
+}
+
+// needGuest skips where no machines are asked for.
+func needGuest(t *testing.T) {
+	t.Helper()
+	if os.Getenv("BERTH_GUEST") == "" {
+		t.Skip("guests are booted by make test-vm (BERTH_GUEST)")
+	}
+	if missing != "" {
+		t.Fatal(missing)
+	}
 }
 
 // nothingLeft checks that the share and the note of a machine have gone.

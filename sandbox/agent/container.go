@@ -31,6 +31,9 @@ type container struct {
 	init   *proc
 	cgroup *cgroup.Cgroup // nil where the init died too early
 	oom    *oomWatch      // nil without one
+	mounts []string       // file systems on disks, in the order in which they were made
+
+	volumes map[string]*volume // by name; nil without one
 }
 
 // proc is one process of a container.
@@ -59,12 +62,22 @@ func (s *server) Create(ctx context.Context, r *agentapi.CreateRequest) (_ *agen
 	if err := s.makeShm(r.ShmSize); err != nil {
 		return nil, err
 	}
-	spec, err := s.finishSpec(r)
-	if err != nil {
+	if err := s.makeMounts(ctx, c, r.Mounts); err != nil {
 		return nil, err
 	}
 	if err := os.Mkdir(c.bundle, 0o700); err != nil {
 		return nil, fmt.Errorf("make the bundle: %w", err)
+	}
+	sources, err := s.copyVolumes(c, r.Volumes)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := s.finishSpec(r, sources)
+	if err == nil {
+		spec, err = s.addDevices(ctx, spec, r.Devices)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := os.WriteFile(filepath.Join(c.bundle, "config.json"), spec, 0o600); err != nil {
 		return nil, fmt.Errorf("make the bundle: %w", err)
@@ -170,10 +183,11 @@ func (c *container) release() error {
 	return errors.Join(errs...)
 }
 
-// sweep removes the bundle, and lets go of what the host shares for the
-// container: as long as the guest has it, the host cannot unmount it.
+// sweep removes the bundle, lets go of what the host shares for the container,
+// which the host cannot unmount as long as the guest has it, and of what is on
+// its disks.
 func (s *server) sweep(c *container) error {
-	return errors.Join(s.unmountShare(c.id), os.RemoveAll(c.bundle))
+	return errors.Join(s.unmountShare(c.id), c.undoMounts(), os.RemoveAll(c.bundle))
 }
 
 // Delete removes a container.

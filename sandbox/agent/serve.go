@@ -16,6 +16,7 @@ import (
 	"berth/process/oci"
 	"berth/sandbox/agentapi"
 	"berth/sandbox/mux"
+	"berth/sandbox/turnstile"
 )
 
 // Runtime makes containers and processes: see oci.CLI, which is one.
@@ -40,8 +41,14 @@ type Config struct {
 	// Share is where the guest has what the host shares with it. What is
 	// mounted below Share/ID is let go of when the container is deleted.
 	Share string
+	// Disks finds disks; nil has none. File systems on them are mounted below
+	// DiskDir.
+	Disks   Disks
+	DiskDir string
 	// Network is true where the network is the guest's own, to be set up.
 	Network bool
+	// Renew makes a clone a machine of its own; nil where this is none.
+	Renew func(*agentapi.RenewRequest) error
 	// PowerOff ends the guest, once Shutdown was answered; nil does nothing.
 	PowerOff func()
 }
@@ -104,7 +111,7 @@ func (s *server) serveCalls(ctx context.Context, conn *mux.Stream) {
 		return // of an option, never
 	}
 	agentapi.RegisterAgentService(srv, s)
-	l := newOneConn(conn)
+	l := newOneConn(turnstile.New(conn, ctx.Done()))
 	defer context.AfterFunc(ctx, func() { _ = srv.Close() })()
 	_ = srv.Serve(ctx, l) // the session tells why
 }

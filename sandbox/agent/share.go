@@ -16,19 +16,20 @@ import (
 	"berth/sandbox/agentapi"
 )
 
-// MountShare mounts what the host shares, in a guest that has such a device.
-func MountShare() error {
+// MountShare mounts what the host shares, in a guest that has such a device; it
+// is false in one that has none (yet).
+func MountShare() (bool, error) {
 	if err := os.MkdirAll(agentapi.ShareDir, 0o711); err != nil {
-		return fmt.Errorf("make the mount point of the share: %w", err)
+		return false, fmt.Errorf("make the mount point of the share: %w", err)
 	}
 	err := unix.Mount(agentapi.ShareTag, agentapi.ShareDir, "virtiofs", 0, "")
 	if errors.Is(err, unix.EINVAL) { // no device of that tag (virtio_fs_get_tree, fs/fuse/virtio_fs.c)
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("mount the share: %w", err)
+		return false, fmt.Errorf("mount the share: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 // makeShm makes what the containers of the pod have at /dev/shm in common, with

@@ -19,16 +19,17 @@ import (
 var nsLinks = map[string]string{"ipc": "ipc", "uts": "uts", "pid": "pid"}
 
 // finishSpec puts into the spec what only the guest knows: the namespaces of
-// other containers. It sets the sysctls that no runtime would, because they
+// other containers, and where copies of volumes are. It sets the sysctls that no runtime would, because they
 // are of the network namespace that the containers of a pod have in common.
-func (s *server) finishSpec(r *agentapi.CreateRequest) ([]byte, error) {
+func (s *server) finishSpec(r *agentapi.CreateRequest, sources map[string]string) ([]byte, error) {
 	for name, value := range r.Sysctls {
 		if err := setSysctl(name, value); err != nil {
 			return nil, err
 		}
 	}
-	if len(r.Join) == 0 {
-		return r.Spec, nil
+	spec, err := replaceSources(r.Spec, sources)
+	if err != nil || len(r.Join) == 0 {
+		return spec, err
 	}
 	paths := make(map[string]string)
 	for kind, id := range r.Join {
@@ -42,7 +43,41 @@ func (s *server) finishSpec(r *agentapi.CreateRequest) ([]byte, error) {
 		}
 		paths[kind] = fmt.Sprintf("/proc/%d/ns/%s", c.init.os.Pid(), link)
 	}
-	return joinNamespaces(r.Spec, paths)
+	return joinNamespaces(spec, paths)
+}
+
+// replaceSources has mounts come from elsewhere. All else keeps its bytes.
+func replaceSources(spec []byte, sources map[string]string) ([]byte, error) {
+	if len(sources) == 0 {
+		return spec, nil
+	}
+	var top map[string]json.RawMessage
+	var mounts []map[string]json.RawMessage
+	if err := json.Unmarshal(spec, &top); err != nil {
+		return nil, notASpec(err)
+	}
+	if err := json.Unmarshal(top["mounts"], &mounts); err != nil {
+		return nil, notASpec(err)
+	}
+	for _, m := range mounts {
+		var source string
+		if err := json.Unmarshal(m["source"], &source); err != nil {
+			continue // it has none
+		}
+		to, ok := sources[source]
+		if !ok {
+			continue
+		}
+		var err error
+		if m["source"], err = json.Marshal(to); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if top["mounts"], err = json.Marshal(mounts); err != nil {
+		return nil, err
+	}
+	return json.Marshal(top)
 }
 
 // joinNamespaces sets the paths of namespaces. All else keeps its bytes.

@@ -47,3 +47,20 @@ func TestValidID(t *testing.T) {
 		}
 	}
 }
+
+// Sources of mounts are replaced where they are meant, and nothing else is.
+func TestReplaceSources(t *testing.T) {
+	const spec = `{"future":1,"mounts":[{"source":"/s/c/1","destination":"/a","options":["ro"],"x":2},{"source":"/s/c/10"},{"type":"proc"}]}`
+	const want = `{"future":1,"mounts":[{"source":"/copy","destination":"/a","options":["ro"],"x":2},{"source":"/s/c/10"},{"type":"proc"}]}`
+	got, err := replaceSources([]byte(spec), map[string]string{"/s/c/1": "/copy"})
+	var a, b any
+	if err != nil || json.Unmarshal(got, &a) != nil || json.Unmarshal([]byte(want), &b) != nil || !reflect.DeepEqual(a, b) {
+		t.Errorf("got %s, %v", got, err)
+	}
+	if got, err := replaceSources([]byte(spec), nil); string(got) != spec || err != nil {
+		t.Errorf("with nothing to replace: %s, %v", got, err)
+	}
+	if got, err := replaceSources([]byte(`[]`), map[string]string{"a": "b"}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("no spec: %s, %v", got, err)
+	}
+}

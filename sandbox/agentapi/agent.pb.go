@@ -61,6 +61,132 @@ func (*Empty) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{0}
 }
 
+// RenewRequest is what no two machines have in common.
+type RenewRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// time is that of the host, in nanoseconds since 1970.
+	Time int64 `protobuf:"varint,1,opt,name=time,proto3" json:"time,omitempty"`
+	// entropy is for the kernel's random number generator.
+	Entropy  []byte `protobuf:"bytes,2,opt,name=entropy,proto3" json:"entropy,omitempty"`
+	Hostname string `protobuf:"bytes,3,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	// machine_id has 16 bytes (machine-id(5)).
+	MachineId     []byte `protobuf:"bytes,4,opt,name=machine_id,json=machineId,proto3" json:"machine_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_agent_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RenewRequest) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *RenewRequest) GetEntropy() []byte {
+	if x != nil {
+		return x.Entropy
+	}
+	return nil
+}
+
+func (x *RenewRequest) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *RenewRequest) GetMachineId() []byte {
+	if x != nil {
+		return x.MachineId
+	}
+	return nil
+}
+
+type PlugRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// share is true if there is one to mount.
+	Share bool `protobuf:"varint,1,opt,name=share,proto3" json:"share,omitempty"`
+	// macs are those of the NICs.
+	Macs          [][]byte `protobuf:"bytes,2,rep,name=macs,proto3" json:"macs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlugRequest) Reset() {
+	*x = PlugRequest{}
+	mi := &file_agent_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlugRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlugRequest) ProtoMessage() {}
+
+func (x *PlugRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlugRequest.ProtoReflect.Descriptor instead.
+func (*PlugRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PlugRequest) GetShare() bool {
+	if x != nil {
+		return x.Share
+	}
+	return false
+}
+
+func (x *PlugRequest) GetMacs() [][]byte {
+	if x != nil {
+		return x.Macs
+	}
+	return nil
+}
+
 // Stdio are the streams of a process, by their number; 0 is none. Output of a
 // terminal is stdout.
 type Stdio struct {
@@ -75,7 +201,7 @@ type Stdio struct {
 
 func (x *Stdio) Reset() {
 	*x = Stdio{}
-	mi := &file_agent_proto_msgTypes[1]
+	mi := &file_agent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -87,7 +213,7 @@ func (x *Stdio) String() string {
 func (*Stdio) ProtoMessage() {}
 
 func (x *Stdio) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[1]
+	mi := &file_agent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -100,7 +226,7 @@ func (x *Stdio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stdio.ProtoReflect.Descriptor instead.
 func (*Stdio) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{1}
+	return file_agent_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Stdio) GetStdin() uint32 {
@@ -150,14 +276,20 @@ type CreateRequest struct {
 	IoGid uint32 `protobuf:"varint,10,opt,name=io_gid,json=ioGid,proto3" json:"io_gid,omitempty"`
 	// shm_size is that of the /dev/shm that the containers of the pod share, in
 	// bytes; the first to name one has it made.
-	ShmSize       uint64 `protobuf:"varint,11,opt,name=shm_size,json=shmSize,proto3" json:"shm_size,omitempty"`
+	ShmSize uint64 `protobuf:"varint,11,opt,name=shm_size,json=shmSize,proto3" json:"shm_size,omitempty"`
+	// mounts are made in this order, and undone with the container.
+	Mounts []*Mount `protobuf:"bytes,20,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	// devices are disks that the container gets as they are.
+	Devices []*BlockDevice `protobuf:"bytes,21,rep,name=devices,proto3" json:"devices,omitempty"`
+	// volumes are those of which the guest makes a copy of its own.
+	Volumes       []*Volume `protobuf:"bytes,22,rep,name=volumes,proto3" json:"volumes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_agent_proto_msgTypes[2]
+	mi := &file_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -169,7 +301,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[2]
+	mi := &file_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -182,7 +314,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{2}
+	return file_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateRequest) GetContainer() string {
@@ -262,6 +394,387 @@ func (x *CreateRequest) GetShmSize() uint64 {
 	return 0
 }
 
+func (x *CreateRequest) GetMounts() []*Mount {
+	if x != nil {
+		return x.Mounts
+	}
+	return nil
+}
+
+func (x *CreateRequest) GetDevices() []*BlockDevice {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+func (x *CreateRequest) GetVolumes() []*Volume {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
+// Mount is a file system that the guest's kernel mounts: on a disk, or over
+// others.
+type Mount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// target is a directory, which is made.
+	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// type is ext2, ext3, ext4 or erofs, on a disk, or overlay, bind or tmpfs.
+	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// disk is the serial number of the disk.
+	Disk string `protobuf:"bytes,3,opt,name=disk,proto3" json:"disk,omitempty"`
+	// devices are those of disks that have blocks of the first one's files.
+	Devices []string `protobuf:"bytes,4,rep,name=devices,proto3" json:"devices,omitempty"`
+	// source is that of a bind.
+	Source string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
+	// options are as mount(8) has them.
+	Options []string `protobuf:"bytes,6,rep,name=options,proto3" json:"options,omitempty"`
+	// directories are made in the file system: names of which none is below
+	// another's. What is there and no directory is an error.
+	Directories   []*Directory `protobuf:"bytes,7,rep,name=directories,proto3" json:"directories,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mount) Reset() {
+	*x = Mount{}
+	mi := &file_agent_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mount) ProtoMessage() {}
+
+func (x *Mount) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mount.ProtoReflect.Descriptor instead.
+func (*Mount) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Mount) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Mount) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Mount) GetDisk() string {
+	if x != nil {
+		return x.Disk
+	}
+	return ""
+}
+
+func (x *Mount) GetDevices() []string {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+func (x *Mount) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Mount) GetOptions() []string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Mount) GetDirectories() []*Directory {
+	if x != nil {
+		return x.Directories
+	}
+	return nil
+}
+
+type Directory struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Mode          uint32                 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid           uint32                 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,4,opt,name=gid,proto3" json:"gid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Directory) Reset() {
+	*x = Directory{}
+	mi := &file_agent_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Directory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Directory) ProtoMessage() {}
+
+func (x *Directory) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Directory.ProtoReflect.Descriptor instead.
+func (*Directory) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Directory) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Directory) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *Directory) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *Directory) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+// BlockDevice is a disk as a container's device.
+type BlockDevice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// disk is its serial number.
+	Disk string `protobuf:"bytes,1,opt,name=disk,proto3" json:"disk,omitempty"`
+	// path is where the container has it.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Mode uint32 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid  uint32 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid  uint32 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
+	// access is of r, w and m, as the device controller has it.
+	Access        string `protobuf:"bytes,6,opt,name=access,proto3" json:"access,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockDevice) Reset() {
+	*x = BlockDevice{}
+	mi := &file_agent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockDevice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockDevice) ProtoMessage() {}
+
+func (x *BlockDevice) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockDevice.ProtoReflect.Descriptor instead.
+func (*BlockDevice) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *BlockDevice) GetDisk() string {
+	if x != nil {
+		return x.Disk
+	}
+	return ""
+}
+
+func (x *BlockDevice) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *BlockDevice) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *BlockDevice) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *BlockDevice) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *BlockDevice) GetAccess() string {
+	if x != nil {
+		return x.Access
+	}
+	return ""
+}
+
+type DiskRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// disk is its serial number.
+	Disk          string `protobuf:"bytes,1,opt,name=disk,proto3" json:"disk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskRequest) Reset() {
+	*x = DiskRequest{}
+	mi := &file_agent_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskRequest) ProtoMessage() {}
+
+func (x *DiskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskRequest.ProtoReflect.Descriptor instead.
+func (*DiskRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DiskRequest) GetDisk() string {
+	if x != nil {
+		return x.Disk
+	}
+	return ""
+}
+
+// Volume is one whose files are replaced all at once: its link ..data leads to
+// the directory that has them. On a share no change can be watched by inotify;
+// a copy in the guest is changed in the order in which the volume was.
+type Volume struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is that of the mount point in the container's directory of the share.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// data is where ..data leads, a name in the volume.
+	Data          string `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Volume) Reset() {
+	*x = Volume{}
+	mi := &file_agent_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Volume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Volume) ProtoMessage() {}
+
+func (x *Volume) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Volume.ProtoReflect.Descriptor instead.
+func (*Volume) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Volume) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Volume) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
+}
+
 // NetworkRequest is a network namespace. Addresses have 4 bytes or 16, and are
 // zero where there is none to name. Numbers are those of rtnetlink(7).
 type NetworkRequest struct {
@@ -277,7 +790,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +802,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +815,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NetworkRequest) GetInterfaces() []*Interface {
@@ -350,7 +863,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -362,7 +875,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -375,7 +888,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{4}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Interface) GetName() string {
@@ -434,7 +947,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +959,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +972,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Address) GetLocal() []byte {
@@ -519,7 +1032,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -531,7 +1044,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -544,7 +1057,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Route) GetDestination() []byte {
@@ -637,7 +1150,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -649,7 +1162,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -662,7 +1175,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Hop) GetInterface() string {
@@ -704,7 +1217,7 @@ type Neighbour struct {
 
 func (x *Neighbour) Reset() {
 	*x = Neighbour{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -716,7 +1229,7 @@ func (x *Neighbour) String() string {
 func (*Neighbour) ProtoMessage() {}
 
 func (x *Neighbour) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -729,7 +1242,7 @@ func (x *Neighbour) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbour.ProtoReflect.Descriptor instead.
 func (*Neighbour) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Neighbour) GetInterface() string {
@@ -764,7 +1277,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +1289,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +1302,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Rule) GetMessage() []byte {
@@ -814,7 +1327,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +1339,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +1352,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExecRequest) GetContainer() string {
@@ -893,7 +1406,7 @@ type ContainerRequest struct {
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1418,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1431,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ContainerRequest) GetContainer() string {
@@ -937,7 +1450,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1462,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1475,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ProcessRequest) GetProcess() uint64 {
@@ -984,7 +1497,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1509,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1522,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SignalRequest) GetProcess() uint64 {
@@ -1042,7 +1555,7 @@ type FrozenResponse struct {
 
 func (x *FrozenResponse) Reset() {
 	*x = FrozenResponse{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1567,7 @@ func (x *FrozenResponse) String() string {
 func (*FrozenResponse) ProtoMessage() {}
 
 func (x *FrozenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1580,7 @@ func (x *FrozenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenResponse.ProtoReflect.Descriptor instead.
 func (*FrozenResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FrozenResponse) GetFrozen() bool {
@@ -1088,7 +1601,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1613,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,7 +1626,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UpdateRequest) GetContainer() string {
@@ -1130,6 +1643,58 @@ func (x *UpdateRequest) GetResources() []byte {
 	return nil
 }
 
+type RefreshRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	Volume        *Volume                `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefreshRequest) Reset() {
+	*x = RefreshRequest{}
+	mi := &file_agent_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefreshRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefreshRequest) ProtoMessage() {}
+
+func (x *RefreshRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefreshRequest.ProtoReflect.Descriptor instead.
+func (*RefreshRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RefreshRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *RefreshRequest) GetVolume() *Volume {
+	if x != nil {
+		return x.Volume
+	}
+	return nil
+}
+
 type StatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// type_url is that of one of containerd's cgroup metrics.
@@ -1141,7 +1706,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1718,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1731,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StatsResponse) GetTypeUrl() string {
@@ -1194,7 +1759,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1771,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1784,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResizeRequest) GetProcess() uint64 {
@@ -1255,7 +1820,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +1832,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +1845,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DrainResponse) GetStdout() uint64 {
@@ -1307,7 +1872,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1884,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1897,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteRequest) GetContainer() string {
@@ -1364,7 +1929,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1941,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1954,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -1448,7 +2013,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +2025,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +2038,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Exit) GetProcess() uint64 {
@@ -1516,7 +2081,7 @@ type OOM struct {
 
 func (x *OOM) Reset() {
 	*x = OOM{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +2093,7 @@ func (x *OOM) String() string {
 func (*OOM) ProtoMessage() {}
 
 func (x *OOM) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +2106,7 @@ func (x *OOM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOM.ProtoReflect.Descriptor instead.
 func (*OOM) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *OOM) GetContainer() string {
@@ -1563,12 +2128,21 @@ var File_agent_proto protoreflect.FileDescriptor
 const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"\vagent.proto\x12\x0eberth.agent.v1\"\a\n" +
-	"\x05Empty\"i\n" +
+	"\x05Empty\"w\n" +
+	"\fRenewRequest\x12\x12\n" +
+	"\x04time\x18\x01 \x01(\x03R\x04time\x12\x18\n" +
+	"\aentropy\x18\x02 \x01(\fR\aentropy\x12\x1a\n" +
+	"\bhostname\x18\x03 \x01(\tR\bhostname\x12\x1d\n" +
+	"\n" +
+	"machine_id\x18\x04 \x01(\fR\tmachineId\"7\n" +
+	"\vPlugRequest\x12\x14\n" +
+	"\x05share\x18\x01 \x01(\bR\x05share\x12\x12\n" +
+	"\x04macs\x18\x02 \x03(\fR\x04macs\"i\n" +
 	"\x05Stdio\x12\x14\n" +
 	"\x05stdin\x18\x01 \x01(\rR\x05stdin\x12\x16\n" +
 	"\x06stdout\x18\x02 \x01(\rR\x06stdout\x12\x16\n" +
 	"\x06stderr\x18\x03 \x01(\rR\x06stderr\x12\x1a\n" +
-	"\bterminal\x18\x04 \x01(\bR\bterminal\"\x93\x04\n" +
+	"\bterminal\x18\x04 \x01(\bR\bterminal\"\xab\x05\n" +
 	"\rCreateRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x18\n" +
 	"\aprocess\x18\x02 \x01(\x04R\aprocess\x12\x12\n" +
@@ -1581,13 +2155,41 @@ const file_agent_proto_rawDesc = "" +
 	"\x06io_uid\x18\t \x01(\rR\x05ioUid\x12\x15\n" +
 	"\x06io_gid\x18\n" +
 	" \x01(\rR\x05ioGid\x12\x19\n" +
-	"\bshm_size\x18\v \x01(\x04R\ashmSize\x1a7\n" +
+	"\bshm_size\x18\v \x01(\x04R\ashmSize\x12-\n" +
+	"\x06mounts\x18\x14 \x03(\v2\x15.berth.agent.v1.MountR\x06mounts\x125\n" +
+	"\adevices\x18\x15 \x03(\v2\x1b.berth.agent.v1.BlockDeviceR\adevices\x120\n" +
+	"\avolumes\x18\x16 \x03(\v2\x16.berth.agent.v1.VolumeR\avolumes\x1a7\n" +
 	"\tJoinEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fSysctlsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe1\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd0\x01\n" +
+	"\x05Mount\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n" +
+	"\x04disk\x18\x03 \x01(\tR\x04disk\x12\x18\n" +
+	"\adevices\x18\x04 \x03(\tR\adevices\x12\x16\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\x12\x18\n" +
+	"\aoptions\x18\x06 \x03(\tR\aoptions\x12;\n" +
+	"\vdirectories\x18\a \x03(\v2\x19.berth.agent.v1.DirectoryR\vdirectories\"W\n" +
+	"\tDirectory\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x04 \x01(\rR\x03gid\"\x85\x01\n" +
+	"\vBlockDevice\x12\x12\n" +
+	"\x04disk\x18\x01 \x01(\tR\x04disk\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x05 \x01(\rR\x03gid\x12\x16\n" +
+	"\x06access\x18\x06 \x01(\tR\x06access\"!\n" +
+	"\vDiskRequest\x12\x12\n" +
+	"\x04disk\x18\x01 \x01(\tR\x04disk\"0\n" +
+	"\x06Volume\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\tR\x04data\"\xe1\x01\n" +
 	"\x0eNetworkRequest\x129\n" +
 	"\n" +
 	"interfaces\x18\x01 \x03(\v2\x19.berth.agent.v1.InterfaceR\n" +
@@ -1656,7 +2258,10 @@ const file_agent_proto_rawDesc = "" +
 	"\x06frozen\x18\x01 \x01(\bR\x06frozen\"K\n" +
 	"\rUpdateRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x1c\n" +
-	"\tresources\x18\x02 \x01(\fR\tresources\"D\n" +
+	"\tresources\x18\x02 \x01(\fR\tresources\"^\n" +
+	"\x0eRefreshRequest\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12.\n" +
+	"\x06volume\x18\x02 \x01(\v2\x16.berth.agent.v1.VolumeR\x06volume\"D\n" +
 	"\rStatsResponse\x12\x19\n" +
 	"\btype_url\x18\x01 \x01(\tR\atypeUrl\x12\x18\n" +
 	"\ametrics\x18\x02 \x01(\fR\ametrics\"W\n" +
@@ -1681,8 +2286,11 @@ const file_agent_proto_rawDesc = "" +
 	"\toom_kills\x18\x04 \x01(\x04R\boomKills\"9\n" +
 	"\x03OOM\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x14\n" +
-	"\x05kills\x18\x02 \x01(\x04R\x05kills2\xed\b\n" +
-	"\x05Agent\x12E\n" +
+	"\x05kills\x18\x02 \x01(\x04R\x05kills2\xeb\n" +
+	"\n" +
+	"\x05Agent\x12<\n" +
+	"\x05Renew\x12\x1c.berth.agent.v1.RenewRequest\x1a\x15.berth.agent.v1.Empty\x12:\n" +
+	"\x04Plug\x12\x1b.berth.agent.v1.PlugRequest\x1a\x15.berth.agent.v1.Empty\x12E\n" +
 	"\fSetUpNetwork\x12\x1e.berth.agent.v1.NetworkRequest\x1a\x15.berth.agent.v1.Empty\x12>\n" +
 	"\x06Create\x12\x1d.berth.agent.v1.CreateRequest\x1a\x15.berth.agent.v1.Empty\x12@\n" +
 	"\x05Start\x12 .berth.agent.v1.ContainerRequest\x1a\x15.berth.agent.v1.Empty\x12:\n" +
@@ -1694,11 +2302,14 @@ const file_agent_proto_rawDesc = "" +
 	"\x06Frozen\x12 .berth.agent.v1.ContainerRequest\x1a\x1e.berth.agent.v1.FrozenResponse\x12?\n" +
 	"\x04Thaw\x12 .berth.agent.v1.ContainerRequest\x1a\x15.berth.agent.v1.Empty\x12>\n" +
 	"\x06Update\x12\x1d.berth.agent.v1.UpdateRequest\x1a\x15.berth.agent.v1.Empty\x12H\n" +
-	"\x05Stats\x12 .berth.agent.v1.ContainerRequest\x1a\x1d.berth.agent.v1.StatsResponse\x12>\n" +
+	"\x05Stats\x12 .berth.agent.v1.ContainerRequest\x1a\x1d.berth.agent.v1.StatsResponse\x12@\n" +
+	"\aRefresh\x12\x1e.berth.agent.v1.RefreshRequest\x1a\x15.berth.agent.v1.Empty\x12>\n" +
 	"\x06Resize\x12\x1d.berth.agent.v1.ResizeRequest\x1a\x15.berth.agent.v1.Empty\x12F\n" +
 	"\x05Drain\x12\x1e.berth.agent.v1.ProcessRequest\x1a\x1d.berth.agent.v1.DrainResponse\x12@\n" +
 	"\aRelease\x12\x1e.berth.agent.v1.ProcessRequest\x1a\x15.berth.agent.v1.Empty\x12>\n" +
-	"\x06Delete\x12\x1d.berth.agent.v1.DeleteRequest\x1a\x15.berth.agent.v1.Empty\x128\n" +
+	"\x06Delete\x12\x1d.berth.agent.v1.DeleteRequest\x1a\x15.berth.agent.v1.Empty\x12@\n" +
+	"\n" +
+	"RemoveDisk\x12\x1b.berth.agent.v1.DiskRequest\x1a\x15.berth.agent.v1.Empty\x128\n" +
 	"\bShutdown\x12\x15.berth.agent.v1.Empty\x1a\x15.berth.agent.v1.EmptyB\x18Z\x16berth/sandbox/agentapib\x06proto3"
 
 var (
@@ -1713,88 +2324,109 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_agent_proto_goTypes = []any{
 	(*Empty)(nil),            // 0: berth.agent.v1.Empty
-	(*Stdio)(nil),            // 1: berth.agent.v1.Stdio
-	(*CreateRequest)(nil),    // 2: berth.agent.v1.CreateRequest
-	(*NetworkRequest)(nil),   // 3: berth.agent.v1.NetworkRequest
-	(*Interface)(nil),        // 4: berth.agent.v1.Interface
-	(*Address)(nil),          // 5: berth.agent.v1.Address
-	(*Route)(nil),            // 6: berth.agent.v1.Route
-	(*Hop)(nil),              // 7: berth.agent.v1.Hop
-	(*Neighbour)(nil),        // 8: berth.agent.v1.Neighbour
-	(*Rule)(nil),             // 9: berth.agent.v1.Rule
-	(*ExecRequest)(nil),      // 10: berth.agent.v1.ExecRequest
-	(*ContainerRequest)(nil), // 11: berth.agent.v1.ContainerRequest
-	(*ProcessRequest)(nil),   // 12: berth.agent.v1.ProcessRequest
-	(*SignalRequest)(nil),    // 13: berth.agent.v1.SignalRequest
-	(*FrozenResponse)(nil),   // 14: berth.agent.v1.FrozenResponse
-	(*UpdateRequest)(nil),    // 15: berth.agent.v1.UpdateRequest
-	(*StatsResponse)(nil),    // 16: berth.agent.v1.StatsResponse
-	(*ResizeRequest)(nil),    // 17: berth.agent.v1.ResizeRequest
-	(*DrainResponse)(nil),    // 18: berth.agent.v1.DrainResponse
-	(*DeleteRequest)(nil),    // 19: berth.agent.v1.DeleteRequest
-	(*Event)(nil),            // 20: berth.agent.v1.Event
-	(*Exit)(nil),             // 21: berth.agent.v1.Exit
-	(*OOM)(nil),              // 22: berth.agent.v1.OOM
-	nil,                      // 23: berth.agent.v1.CreateRequest.JoinEntry
-	nil,                      // 24: berth.agent.v1.CreateRequest.SysctlsEntry
-	nil,                      // 25: berth.agent.v1.Route.MetricsEntry
+	(*RenewRequest)(nil),     // 1: berth.agent.v1.RenewRequest
+	(*PlugRequest)(nil),      // 2: berth.agent.v1.PlugRequest
+	(*Stdio)(nil),            // 3: berth.agent.v1.Stdio
+	(*CreateRequest)(nil),    // 4: berth.agent.v1.CreateRequest
+	(*Mount)(nil),            // 5: berth.agent.v1.Mount
+	(*Directory)(nil),        // 6: berth.agent.v1.Directory
+	(*BlockDevice)(nil),      // 7: berth.agent.v1.BlockDevice
+	(*DiskRequest)(nil),      // 8: berth.agent.v1.DiskRequest
+	(*Volume)(nil),           // 9: berth.agent.v1.Volume
+	(*NetworkRequest)(nil),   // 10: berth.agent.v1.NetworkRequest
+	(*Interface)(nil),        // 11: berth.agent.v1.Interface
+	(*Address)(nil),          // 12: berth.agent.v1.Address
+	(*Route)(nil),            // 13: berth.agent.v1.Route
+	(*Hop)(nil),              // 14: berth.agent.v1.Hop
+	(*Neighbour)(nil),        // 15: berth.agent.v1.Neighbour
+	(*Rule)(nil),             // 16: berth.agent.v1.Rule
+	(*ExecRequest)(nil),      // 17: berth.agent.v1.ExecRequest
+	(*ContainerRequest)(nil), // 18: berth.agent.v1.ContainerRequest
+	(*ProcessRequest)(nil),   // 19: berth.agent.v1.ProcessRequest
+	(*SignalRequest)(nil),    // 20: berth.agent.v1.SignalRequest
+	(*FrozenResponse)(nil),   // 21: berth.agent.v1.FrozenResponse
+	(*UpdateRequest)(nil),    // 22: berth.agent.v1.UpdateRequest
+	(*RefreshRequest)(nil),   // 23: berth.agent.v1.RefreshRequest
+	(*StatsResponse)(nil),    // 24: berth.agent.v1.StatsResponse
+	(*ResizeRequest)(nil),    // 25: berth.agent.v1.ResizeRequest
+	(*DrainResponse)(nil),    // 26: berth.agent.v1.DrainResponse
+	(*DeleteRequest)(nil),    // 27: berth.agent.v1.DeleteRequest
+	(*Event)(nil),            // 28: berth.agent.v1.Event
+	(*Exit)(nil),             // 29: berth.agent.v1.Exit
+	(*OOM)(nil),              // 30: berth.agent.v1.OOM
+	nil,                      // 31: berth.agent.v1.CreateRequest.JoinEntry
+	nil,                      // 32: berth.agent.v1.CreateRequest.SysctlsEntry
+	nil,                      // 33: berth.agent.v1.Route.MetricsEntry
 }
 var file_agent_proto_depIdxs = []int32{
-	1,  // 0: berth.agent.v1.CreateRequest.stdio:type_name -> berth.agent.v1.Stdio
-	23, // 1: berth.agent.v1.CreateRequest.join:type_name -> berth.agent.v1.CreateRequest.JoinEntry
-	24, // 2: berth.agent.v1.CreateRequest.sysctls:type_name -> berth.agent.v1.CreateRequest.SysctlsEntry
-	4,  // 3: berth.agent.v1.NetworkRequest.interfaces:type_name -> berth.agent.v1.Interface
-	6,  // 4: berth.agent.v1.NetworkRequest.routes:type_name -> berth.agent.v1.Route
-	8,  // 5: berth.agent.v1.NetworkRequest.neighbours:type_name -> berth.agent.v1.Neighbour
-	9,  // 6: berth.agent.v1.NetworkRequest.rules:type_name -> berth.agent.v1.Rule
-	5,  // 7: berth.agent.v1.Interface.addresses:type_name -> berth.agent.v1.Address
-	25, // 8: berth.agent.v1.Route.metrics:type_name -> berth.agent.v1.Route.MetricsEntry
-	7,  // 9: berth.agent.v1.Route.hops:type_name -> berth.agent.v1.Hop
-	1,  // 10: berth.agent.v1.ExecRequest.stdio:type_name -> berth.agent.v1.Stdio
-	21, // 11: berth.agent.v1.Event.exit:type_name -> berth.agent.v1.Exit
-	22, // 12: berth.agent.v1.Event.oom:type_name -> berth.agent.v1.OOM
-	3,  // 13: berth.agent.v1.Agent.SetUpNetwork:input_type -> berth.agent.v1.NetworkRequest
-	2,  // 14: berth.agent.v1.Agent.Create:input_type -> berth.agent.v1.CreateRequest
-	11, // 15: berth.agent.v1.Agent.Start:input_type -> berth.agent.v1.ContainerRequest
-	10, // 16: berth.agent.v1.Agent.Exec:input_type -> berth.agent.v1.ExecRequest
-	13, // 17: berth.agent.v1.Agent.Signal:input_type -> berth.agent.v1.SignalRequest
-	11, // 18: berth.agent.v1.Agent.Kill:input_type -> berth.agent.v1.ContainerRequest
-	11, // 19: berth.agent.v1.Agent.Pause:input_type -> berth.agent.v1.ContainerRequest
-	11, // 20: berth.agent.v1.Agent.Resume:input_type -> berth.agent.v1.ContainerRequest
-	11, // 21: berth.agent.v1.Agent.Frozen:input_type -> berth.agent.v1.ContainerRequest
-	11, // 22: berth.agent.v1.Agent.Thaw:input_type -> berth.agent.v1.ContainerRequest
-	15, // 23: berth.agent.v1.Agent.Update:input_type -> berth.agent.v1.UpdateRequest
-	11, // 24: berth.agent.v1.Agent.Stats:input_type -> berth.agent.v1.ContainerRequest
-	17, // 25: berth.agent.v1.Agent.Resize:input_type -> berth.agent.v1.ResizeRequest
-	12, // 26: berth.agent.v1.Agent.Drain:input_type -> berth.agent.v1.ProcessRequest
-	12, // 27: berth.agent.v1.Agent.Release:input_type -> berth.agent.v1.ProcessRequest
-	19, // 28: berth.agent.v1.Agent.Delete:input_type -> berth.agent.v1.DeleteRequest
-	0,  // 29: berth.agent.v1.Agent.Shutdown:input_type -> berth.agent.v1.Empty
-	0,  // 30: berth.agent.v1.Agent.SetUpNetwork:output_type -> berth.agent.v1.Empty
-	0,  // 31: berth.agent.v1.Agent.Create:output_type -> berth.agent.v1.Empty
-	0,  // 32: berth.agent.v1.Agent.Start:output_type -> berth.agent.v1.Empty
-	0,  // 33: berth.agent.v1.Agent.Exec:output_type -> berth.agent.v1.Empty
-	0,  // 34: berth.agent.v1.Agent.Signal:output_type -> berth.agent.v1.Empty
-	0,  // 35: berth.agent.v1.Agent.Kill:output_type -> berth.agent.v1.Empty
-	0,  // 36: berth.agent.v1.Agent.Pause:output_type -> berth.agent.v1.Empty
-	0,  // 37: berth.agent.v1.Agent.Resume:output_type -> berth.agent.v1.Empty
-	14, // 38: berth.agent.v1.Agent.Frozen:output_type -> berth.agent.v1.FrozenResponse
-	0,  // 39: berth.agent.v1.Agent.Thaw:output_type -> berth.agent.v1.Empty
-	0,  // 40: berth.agent.v1.Agent.Update:output_type -> berth.agent.v1.Empty
-	16, // 41: berth.agent.v1.Agent.Stats:output_type -> berth.agent.v1.StatsResponse
-	0,  // 42: berth.agent.v1.Agent.Resize:output_type -> berth.agent.v1.Empty
-	18, // 43: berth.agent.v1.Agent.Drain:output_type -> berth.agent.v1.DrainResponse
-	0,  // 44: berth.agent.v1.Agent.Release:output_type -> berth.agent.v1.Empty
-	0,  // 45: berth.agent.v1.Agent.Delete:output_type -> berth.agent.v1.Empty
-	0,  // 46: berth.agent.v1.Agent.Shutdown:output_type -> berth.agent.v1.Empty
-	30, // [30:47] is the sub-list for method output_type
-	13, // [13:30] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	3,  // 0: berth.agent.v1.CreateRequest.stdio:type_name -> berth.agent.v1.Stdio
+	31, // 1: berth.agent.v1.CreateRequest.join:type_name -> berth.agent.v1.CreateRequest.JoinEntry
+	32, // 2: berth.agent.v1.CreateRequest.sysctls:type_name -> berth.agent.v1.CreateRequest.SysctlsEntry
+	5,  // 3: berth.agent.v1.CreateRequest.mounts:type_name -> berth.agent.v1.Mount
+	7,  // 4: berth.agent.v1.CreateRequest.devices:type_name -> berth.agent.v1.BlockDevice
+	9,  // 5: berth.agent.v1.CreateRequest.volumes:type_name -> berth.agent.v1.Volume
+	6,  // 6: berth.agent.v1.Mount.directories:type_name -> berth.agent.v1.Directory
+	11, // 7: berth.agent.v1.NetworkRequest.interfaces:type_name -> berth.agent.v1.Interface
+	13, // 8: berth.agent.v1.NetworkRequest.routes:type_name -> berth.agent.v1.Route
+	15, // 9: berth.agent.v1.NetworkRequest.neighbours:type_name -> berth.agent.v1.Neighbour
+	16, // 10: berth.agent.v1.NetworkRequest.rules:type_name -> berth.agent.v1.Rule
+	12, // 11: berth.agent.v1.Interface.addresses:type_name -> berth.agent.v1.Address
+	33, // 12: berth.agent.v1.Route.metrics:type_name -> berth.agent.v1.Route.MetricsEntry
+	14, // 13: berth.agent.v1.Route.hops:type_name -> berth.agent.v1.Hop
+	3,  // 14: berth.agent.v1.ExecRequest.stdio:type_name -> berth.agent.v1.Stdio
+	9,  // 15: berth.agent.v1.RefreshRequest.volume:type_name -> berth.agent.v1.Volume
+	29, // 16: berth.agent.v1.Event.exit:type_name -> berth.agent.v1.Exit
+	30, // 17: berth.agent.v1.Event.oom:type_name -> berth.agent.v1.OOM
+	1,  // 18: berth.agent.v1.Agent.Renew:input_type -> berth.agent.v1.RenewRequest
+	2,  // 19: berth.agent.v1.Agent.Plug:input_type -> berth.agent.v1.PlugRequest
+	10, // 20: berth.agent.v1.Agent.SetUpNetwork:input_type -> berth.agent.v1.NetworkRequest
+	4,  // 21: berth.agent.v1.Agent.Create:input_type -> berth.agent.v1.CreateRequest
+	18, // 22: berth.agent.v1.Agent.Start:input_type -> berth.agent.v1.ContainerRequest
+	17, // 23: berth.agent.v1.Agent.Exec:input_type -> berth.agent.v1.ExecRequest
+	20, // 24: berth.agent.v1.Agent.Signal:input_type -> berth.agent.v1.SignalRequest
+	18, // 25: berth.agent.v1.Agent.Kill:input_type -> berth.agent.v1.ContainerRequest
+	18, // 26: berth.agent.v1.Agent.Pause:input_type -> berth.agent.v1.ContainerRequest
+	18, // 27: berth.agent.v1.Agent.Resume:input_type -> berth.agent.v1.ContainerRequest
+	18, // 28: berth.agent.v1.Agent.Frozen:input_type -> berth.agent.v1.ContainerRequest
+	18, // 29: berth.agent.v1.Agent.Thaw:input_type -> berth.agent.v1.ContainerRequest
+	22, // 30: berth.agent.v1.Agent.Update:input_type -> berth.agent.v1.UpdateRequest
+	18, // 31: berth.agent.v1.Agent.Stats:input_type -> berth.agent.v1.ContainerRequest
+	23, // 32: berth.agent.v1.Agent.Refresh:input_type -> berth.agent.v1.RefreshRequest
+	25, // 33: berth.agent.v1.Agent.Resize:input_type -> berth.agent.v1.ResizeRequest
+	19, // 34: berth.agent.v1.Agent.Drain:input_type -> berth.agent.v1.ProcessRequest
+	19, // 35: berth.agent.v1.Agent.Release:input_type -> berth.agent.v1.ProcessRequest
+	27, // 36: berth.agent.v1.Agent.Delete:input_type -> berth.agent.v1.DeleteRequest
+	8,  // 37: berth.agent.v1.Agent.RemoveDisk:input_type -> berth.agent.v1.DiskRequest
+	0,  // 38: berth.agent.v1.Agent.Shutdown:input_type -> berth.agent.v1.Empty
+	0,  // 39: berth.agent.v1.Agent.Renew:output_type -> berth.agent.v1.Empty
+	0,  // 40: berth.agent.v1.Agent.Plug:output_type -> berth.agent.v1.Empty
+	0,  // 41: berth.agent.v1.Agent.SetUpNetwork:output_type -> berth.agent.v1.Empty
+	0,  // 42: berth.agent.v1.Agent.Create:output_type -> berth.agent.v1.Empty
+	0,  // 43: berth.agent.v1.Agent.Start:output_type -> berth.agent.v1.Empty
+	0,  // 44: berth.agent.v1.Agent.Exec:output_type -> berth.agent.v1.Empty
+	0,  // 45: berth.agent.v1.Agent.Signal:output_type -> berth.agent.v1.Empty
+	0,  // 46: berth.agent.v1.Agent.Kill:output_type -> berth.agent.v1.Empty
+	0,  // 47: berth.agent.v1.Agent.Pause:output_type -> berth.agent.v1.Empty
+	0,  // 48: berth.agent.v1.Agent.Resume:output_type -> berth.agent.v1.Empty
+	21, // 49: berth.agent.v1.Agent.Frozen:output_type -> berth.agent.v1.FrozenResponse
+	0,  // 50: berth.agent.v1.Agent.Thaw:output_type -> berth.agent.v1.Empty
+	0,  // 51: berth.agent.v1.Agent.Update:output_type -> berth.agent.v1.Empty
+	24, // 52: berth.agent.v1.Agent.Stats:output_type -> berth.agent.v1.StatsResponse
+	0,  // 53: berth.agent.v1.Agent.Refresh:output_type -> berth.agent.v1.Empty
+	0,  // 54: berth.agent.v1.Agent.Resize:output_type -> berth.agent.v1.Empty
+	26, // 55: berth.agent.v1.Agent.Drain:output_type -> berth.agent.v1.DrainResponse
+	0,  // 56: berth.agent.v1.Agent.Release:output_type -> berth.agent.v1.Empty
+	0,  // 57: berth.agent.v1.Agent.Delete:output_type -> berth.agent.v1.Empty
+	0,  // 58: berth.agent.v1.Agent.RemoveDisk:output_type -> berth.agent.v1.Empty
+	0,  // 59: berth.agent.v1.Agent.Shutdown:output_type -> berth.agent.v1.Empty
+	39, // [39:60] is the sub-list for method output_type
+	18, // [18:39] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -1802,7 +2434,7 @@ func file_agent_proto_init() {
 	if File_agent_proto != nil {
 		return
 	}
-	file_agent_proto_msgTypes[20].OneofWrappers = []any{
+	file_agent_proto_msgTypes[28].OneofWrappers = []any{
 		(*Event_Exit)(nil),
 		(*Event_Oom)(nil),
 	}
@@ -1812,7 +2444,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -8,6 +8,8 @@ import (
 )
 
 type AgentService interface {
+	Renew(context.Context, *RenewRequest) (*Empty, error)
+	Plug(context.Context, *PlugRequest) (*Empty, error)
 	SetUpNetwork(context.Context, *NetworkRequest) (*Empty, error)
 	Create(context.Context, *CreateRequest) (*Empty, error)
 	Start(context.Context, *ContainerRequest) (*Empty, error)
@@ -20,16 +22,32 @@ type AgentService interface {
 	Thaw(context.Context, *ContainerRequest) (*Empty, error)
 	Update(context.Context, *UpdateRequest) (*Empty, error)
 	Stats(context.Context, *ContainerRequest) (*StatsResponse, error)
+	Refresh(context.Context, *RefreshRequest) (*Empty, error)
 	Resize(context.Context, *ResizeRequest) (*Empty, error)
 	Drain(context.Context, *ProcessRequest) (*DrainResponse, error)
 	Release(context.Context, *ProcessRequest) (*Empty, error)
 	Delete(context.Context, *DeleteRequest) (*Empty, error)
+	RemoveDisk(context.Context, *DiskRequest) (*Empty, error)
 	Shutdown(context.Context, *Empty) (*Empty, error)
 }
 
 func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 	srv.RegisterService("berth.agent.v1.Agent", &ttrpc.ServiceDesc{
 		Methods: map[string]ttrpc.Method{
+			"Renew": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req RenewRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Renew(ctx, &req)
+			},
+			"Plug": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req PlugRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Plug(ctx, &req)
+			},
 			"SetUpNetwork": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req NetworkRequest
 				if err := unmarshal(&req); err != nil {
@@ -114,6 +132,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 				}
 				return svc.Stats(ctx, &req)
 			},
+			"Refresh": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req RefreshRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Refresh(ctx, &req)
+			},
 			"Resize": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req ResizeRequest
 				if err := unmarshal(&req); err != nil {
@@ -142,6 +167,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 				}
 				return svc.Delete(ctx, &req)
 			},
+			"RemoveDisk": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req DiskRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.RemoveDisk(ctx, &req)
+			},
 			"Shutdown": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req Empty
 				if err := unmarshal(&req); err != nil {
@@ -161,6 +193,22 @@ func NewAgentClient(client *ttrpc.Client) AgentService {
 	return &agentClient{
 		client: client,
 	}
+}
+
+func (c *agentClient) Renew(ctx context.Context, req *RenewRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Renew", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) Plug(ctx context.Context, req *PlugRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Plug", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
 }
 
 func (c *agentClient) SetUpNetwork(ctx context.Context, req *NetworkRequest) (*Empty, error) {
@@ -259,6 +307,14 @@ func (c *agentClient) Stats(ctx context.Context, req *ContainerRequest) (*StatsR
 	return &resp, nil
 }
 
+func (c *agentClient) Refresh(ctx context.Context, req *RefreshRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Refresh", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
 func (c *agentClient) Resize(ctx context.Context, req *ResizeRequest) (*Empty, error) {
 	var resp Empty
 	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Resize", req, &resp); err != nil {
@@ -286,6 +342,14 @@ func (c *agentClient) Release(ctx context.Context, req *ProcessRequest) (*Empty,
 func (c *agentClient) Delete(ctx context.Context, req *DeleteRequest) (*Empty, error) {
 	var resp Empty
 	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Delete", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) RemoveDisk(ctx context.Context, req *DiskRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "RemoveDisk", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

@@ -33,4 +33,7 @@ const (
 	ShareDir = "/run/berth/share"
 	// ShmDir is the /dev/shm that the containers of a pod share.
 	ShmDir = "/run/berth/shm"
+	// DiskDir is where it has file systems on disks. It is short, because the
+	// layers of an overlay have to be named on one page (mount(2)).
+	DiskDir = "/disks"
 )

@@ -59,12 +59,14 @@ type guest struct {
 	agent   agentapi.AgentService
 	events  *mux.Stream
 	work    sync.WaitGroup
+	volumes *volumes
 
 	broken  chan error // of the control stream: what the agent did wrong
 	failing sync.Once
 	dead    chan struct{} // closed once the guest has ended, after why was set
 	why     error
 	suspect sync.Mutex // one at a time finds out whether the guest is deaf
+	disks   disks
 
 	mu         sync.Mutex
 	lastProc   uint64
@@ -84,6 +86,7 @@ func connect(ctx context.Context, m Machine) (_ *guest, retErr error) {
 	r := &guest{
 		machine: m, session: mux.Host(m.Conn(), mux.Config{}), dead: make(chan struct{}),
 		broken:     make(chan error, 1),
+		volumes:    newVolumes(),
 		lastStream: agentapi.FirstStdioStream - 1,
 		procs:      make(map[uint64]*guestProc), cgroups: make(map[string]*guestCgroup),
 	}
@@ -177,6 +180,7 @@ func (r *guest) close() {
 	if r.rpc != nil {
 		_ = r.rpc.Close()
 	}
+	r.volumes.close()
 	r.work.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), endGrace)
 	defer cancel()

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -51,7 +52,7 @@ func beAgent(runc, dir, share string) error {
 		return err
 	}
 	err = agent.Serve(context.Background(), session, agent.Config{
-		Supervisor: sup, Dir: dir, Share: share,
+		Supervisor: sup, Dir: dir, Share: share, Disks: loopDisks(diskLinks(dir)), DiskDir: diskDir(dir),
 		Runtime: func(bundle string) agent.Runtime {
 			return &oci.CLI{Binary: runc, Root: filepath.Join(dir, "runc"), Dir: bundle, Supervisor: sup}
 		},
@@ -68,6 +69,9 @@ type fakeMachine struct {
 	conn io.ReadWriteCloser
 	proc *process.Process
 	why  chan error // capacity 1: what it was killed for
+
+	diskDir string   // with a link for each disk
+	disks   sync.Map // loop devices, by serial number
 }
 
 func (m *fakeMachine) Conn() io.ReadWriteCloser { return m.conn }
@@ -87,7 +91,10 @@ func (m *fakeMachine) Err() error {
 	}
 }
 
-func (m *fakeMachine) Close(context.Context) error { return nil }
+func (m *fakeMachine) Close(context.Context) error {
+	m.closeDisks()
+	return nil
+}
 
 func (m *fakeMachine) Kill(why error) {
 	select {
@@ -129,8 +136,18 @@ func startAgent(t *testing.T, sup *process.Supervisor, runc, dir, share string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newFakeMachine(near, p)
+	m := newFakeMachine(near, p)
+	m.diskDir = diskLinks(dir)
+	if err := os.MkdirAll(m.diskDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
+
+// diskLinks is where a fake machine notes the disks that it has, and diskDir
+// where its agent has file systems on them.
+func diskLinks(dir string) string { return filepath.Join(dir, "links") }
+func diskDir(dir string) string   { return filepath.Join(dir, "disks") }
 
 func newFakeMachine(conn io.ReadWriteCloser, p *process.Process) *fakeMachine {
 	return &fakeMachine{conn: conn, proc: p, why: make(chan error, 1)}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,6 +17,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"berth/sandbox"
 	"berth/sandbox/agentapi"
 )
 
@@ -30,6 +32,15 @@ type plan struct {
 	join    map[string]string // namespaces of other containers, by type
 	sysctls map[string]string // of the network namespace
 	shmSize uint64            // of the pod's /dev/shm, in bytes; 0 if it has none
+	disks   string            // where the guest has the container's file systems on disks
+	mounts  []*diskMount      // those file systems
+	devices []*diskDevice     // disks that the container gets as they are
+}
+
+// place is where the guest has what a container gets.
+type place struct {
+	share string // what of the host's is shared with it
+	disks string // file systems of the guest's own
 }
 
 // SandboxAnnotation names the pod's first container to the others (CRI).
@@ -57,11 +68,12 @@ func readSpec(bundle string) (*specs.Spec, error) {
 
 // planFor rewrites a spec for the guest, where it has another kernel, no file
 // of the host's but what is shared, and for a network what the pod has. It does
-// not change s. What cannot be had in a VM is refused.
-func planFor(id, bundle, guestShare string, s *specs.Spec) (*plan, error) {
+// not change s. What cannot be had in a VM is refused. rootfs is what the guest
+// makes the root file system of; where there is none it is in the bundle.
+func planFor(id, bundle string, at place, rootfs []sandbox.Mount, s *specs.Spec) (*plan, error) {
 	out := *s
-	p := &plan{}
-	share := filepath.Join(guestShare, id)
+	p := &plan{disks: at.disks}
+	share := at.share
 	if s.Root == nil || s.Process == nil || s.Linux == nil {
 		return nil, refuse("the spec has no root, process or linux section")
 	}
@@ -69,10 +81,19 @@ func planFor(id, bundle, guestShare string, s *specs.Spec) (*plan, error) {
 	if !filepath.IsAbs(root) {
 		root = filepath.Join(bundle, root)
 	}
-	// Also one that is to be read-only can be written to until the guest's
-	// runtime has made the mount points in it. It is the container's own.
-	p.binds = append(p.binds, bind{name: "rootfs", source: root})
-	out.Root = &specs.Root{Path: filepath.Join(share, "rootfs"), Readonly: s.Root.Readonly}
+	if len(rootfs) > 0 {
+		var err error
+		if p.mounts, err = layOut(at.disks, rootfs); err != nil {
+			return nil, err
+		}
+		root = filepath.Join(at.disks, "rootfs")
+	} else {
+		// Also one that is to be read-only can be written to until the guest's
+		// runtime has made the mount points in it. It is the container's own.
+		p.binds = append(p.binds, bind{name: "rootfs", source: root})
+		root = filepath.Join(share, "rootfs")
+	}
+	out.Root = &specs.Root{Path: root, Readonly: s.Root.Readonly}
 	out.Hooks = nil // programs of the host's
 	process := *s.Process
 	process.ApparmorProfile, process.SelinuxLabel = "", "" // of the host's kernel
@@ -128,6 +149,8 @@ func (p *plan) mount(m specs.Mount, share string) (specs.Mount, error) {
 	switch {
 	case !bound && guestMounts[m.Type]:
 		return m, nil
+	case !bound && slices.Contains(diskTypes, m.Type):
+		return p.volume(m)
 	case !bound:
 		return m, refuse("the mount of %s is of type %q, which is neither a bind nor of the kernel's own", m.Destination, m.Type)
 	case filepath.Clean(m.Destination) == "/dev/shm":
@@ -162,14 +185,25 @@ func (p *plan) linux(s *specs.Spec, id string) (*specs.Linux, error) {
 	if r := linux.Resources; r != nil { // those that name devices or pages of the host's
 		resources := *r
 		resources.BlockIO, resources.Rdma, resources.HugepageLimits = nil, nil, nil
+		resources.Devices = withoutDisks(r.Devices)
 		linux.Resources = &resources
 	}
 	switch linux.RootfsPropagation {
 	case "shared", "rshared":
 		linux.RootfsPropagation = "rslave"
 	}
-	for _, d := range linux.Devices {
-		if !everyKernels(d) {
+	linux.Devices = nil
+	for _, d := range s.Linux.Devices {
+		switch {
+		case d.Type == "b":
+			var rules []specs.LinuxDeviceCgroup
+			if s.Linux.Resources != nil {
+				rules = s.Linux.Resources.Devices
+			}
+			p.blockDevice(d, rules)
+		case everyKernels(d):
+			linux.Devices = append(linux.Devices, d)
+		default:
 			return nil, refuse("the device %s (%s %d:%d) is the host's, which the guest does not have", d.Path, d.Type, d.Major, d.Minor)
 		}
 	}

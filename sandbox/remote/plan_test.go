@@ -5,6 +5,7 @@ package remote
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -29,7 +30,7 @@ func TestPlan(t *testing.T) {
 			var spec specs.Spec
 			decode(t, in, &spec)
 			before, _ := json.Marshal(spec)
-			p, err := planFor("c1", "/bundle", "/share", &spec)
+			p, err := planFor("c1", "/bundle", place{"/share/c1", "/disks/1"}, nil, &spec)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -40,10 +41,15 @@ func TestPlan(t *testing.T) {
 			for _, b := range p.binds {
 				got.Binds = append(got.Binds, strings.TrimSpace(b.name+" "+b.source+flagsOf(b)))
 			}
+			got.Mounts = lines(p.mounts)
+			for _, d := range p.devices {
+				got.Devices = append(got.Devices, fmt.Sprintf("%s %s %o %d:%d %s ro=%v", d.Path, d.Access, d.Mode, d.Uid, d.Gid, d.disk, d.disk.readOnly))
+			}
 			var want outcome
 			decode(t, base+".out.json", &want)
 			if !slices.Equal(got.Binds, want.Binds) || !reflect.DeepEqual(got.Join, want.Join) ||
-				!reflect.DeepEqual(got.Sysctls, want.Sysctls) || got.Shm != want.Shm || !sameJSON(t, got.Spec, want.Spec) {
+				!reflect.DeepEqual(got.Sysctls, want.Sysctls) || got.Shm != want.Shm ||
+				!slices.Equal(got.Mounts, want.Mounts) || !slices.Equal(got.Devices, want.Devices) || !sameJSON(t, got.Spec, want.Spec) {
 				all, _ := json.MarshalIndent(got, "", "  ")
 				t.Errorf("got %s", all)
 			}
@@ -58,6 +64,8 @@ type outcome struct {
 	Join    map[string]string `json:"join,omitempty"`
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 	Shm     uint64            `json:"shm,omitempty"`
+	Mounts  []string          `json:"mounts,omitempty"`
+	Devices []string          `json:"devices,omitempty"`
 }
 
 func flagsOf(b bind) (s string) {
@@ -106,11 +114,14 @@ func TestPlanRefuses(t *testing.T) {
 			s.Mounts = []specs.Mount{{Destination: "/a", Source: "b", Options: []string{"bind"}}}
 		}, `source "b" of the mount of /a is not absolute`},
 		"disk": {func(s *specs.Spec) {
-			s.Mounts = []specs.Mount{{Destination: "/a", Type: "ext4", Source: "/dev/sda"}}
-		}, `mount of /a is of type "ext4"`},
+			s.Mounts = []specs.Mount{{Destination: "/a", Type: "xfs", Source: "/dev/sda"}}
+		}, `mount of /a is of type "xfs"`},
+		"disk that propagates": {func(s *specs.Spec) {
+			s.Mounts = []specs.Mount{{Destination: "/a", Type: "ext4", Source: "/dev/sda", Options: []string{"rshared"}}}
+		}, "mount of /a has Bidirectional propagation"},
 		"device": {func(s *specs.Spec) {
-			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/sda", Type: "b", Major: 8}}
-		}, "device /dev/sda (b 8:0) is the host's"},
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/sda", Type: "b", Major: 8}, {Path: "/dev/kvm", Type: "c", Major: 10, Minor: 232}}
+		}, "device /dev/kvm (c 10:232) is the host's"},
 		"memory of the kernel": {func(s *specs.Spec) {
 			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/mem", Type: "c", Major: 1, Minor: 1}}
 		}, "device /dev/mem"},
@@ -129,11 +140,11 @@ func TestPlanRefuses(t *testing.T) {
 					{Type: specs.NetworkNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace},
 				}},
 			}
-			if _, err := planFor("c1", "/bundle", "/share", s); err != nil {
+			if _, err := planFor("c1", "/bundle", place{"/share/c1", "/disks/1"}, nil, s); err != nil {
 				t.Fatalf("without the edit: %v", err)
 			}
 			c.edit(s)
-			p, err := planFor("c1", "/bundle", "/share", s)
+			p, err := planFor("c1", "/bundle", place{"/share/c1", "/disks/1"}, nil, s)
 			if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%+v, %v; want %q", p, err, c.says)
 			}

@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -32,6 +35,8 @@ type Config struct {
 	// Share is a directory of this pod's alone, made and removed here. The
 	// guest has what is shared of it at GuestShare.
 	Share, GuestShare string
+	// GuestDisks is where the guest has file systems of its own kernel.
+	GuestDisks string
 	// Boot makes the guest of the pod. nil where none will be made: in `shim
 	// delete`.
 	Boot func(context.Context, BootRequest) (Machine, error)
@@ -54,6 +59,9 @@ type Runtime struct {
 	cfg   Config
 	share share
 	life  *lifecycle
+	// rootfses are those that guests make of disks.
+	rootfses rootfses
+	created  atomic.Uint64 // containers, also those that failed
 }
 
 // New returns a runtime without a guest.
@@ -70,11 +78,12 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 	if err != nil {
 		return nil, err
 	}
-	p, err := planFor(q.ID, q.Bundle, rt.cfg.GuestShare, spec)
+	at := place{share: filepath.Join(rt.cfg.GuestShare, q.ID), disks: filepath.Join(rt.cfg.GuestDisks, strconv.FormatUint(rt.created.Add(1), 10))}
+	p, err := planFor(q.ID, q.Bundle, at, rt.rootfses.get(q.Bundle), spec)
 	if err != nil {
 		return nil, err
 	}
-	if err := check(p.binds); err != nil { // sooner than after the boot of a machine
+	if err := errors.Join(check(p.binds), p.checkDisks()); err != nil { // sooner than after the boot of a machine
 		return nil, err
 	}
 	r, err := rt.life.enter(ctx, q.ID, spec)
@@ -91,24 +100,29 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 	if err := rt.share.add(q.ID, p.binds); err != nil {
 		return nil, err
 	}
+	request := &agentapi.CreateRequest{
+		Container: q.ID, Spec: p.spec, Join: p.join, Sysctls: p.sysctls, ShmSize: p.shmSize,
+		NoPivotRoot: q.NoPivotRoot, NoNewKeyring: q.NoNewKeyring,
+	}
+	if err := p.addDisks(ctx, r, q.ID, request); err != nil {
+		return nil, err
+	}
 	r.newCgroup(q.ID)
 	number, proc, err := r.newProcess(q.ID)
 	if err != nil {
 		return nil, err
 	}
 	streams := q.Streams.(*stdio) // of OpenStreams below
-	ids, err := streams.join(ctx, r, number)
-	if err == nil {
-		_, err = call(ctx, r, runtimeTimeout, "create the container", r.agent.Create, &agentapi.CreateRequest{
-			Container: q.ID, Process: number, Spec: p.spec, Stdio: ids, Join: p.join, Sysctls: p.sysctls, ShmSize: p.shmSize,
-			NoPivotRoot: q.NoPivotRoot, NoNewKeyring: q.NoNewKeyring,
-			IoUid: streams.uid, IoGid: streams.gid,
-		})
+	request.Process, request.IoUid, request.IoGid = number, streams.uid, streams.gid
+	request.Volumes = r.volumes.add(r, q.ID, p.binds)
+	if request.Stdio, err = streams.join(ctx, r, number); err == nil {
+		_, err = call(ctx, r, runtimeTimeout, "create the container", r.agent.Create, request)
 	}
 	if err != nil {
 		r.forgetProcess(number)
 		return nil, err
 	}
+	r.volumes.made(q.ID)
 	return proc, nil
 }
 
@@ -200,6 +214,10 @@ func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 		return err
 	}
 	r.forgetCgroup(id)
+	r.volumes.remove(id)
+	if err := r.removeDisks(ctx, id); err != nil {
+		return err
+	}
 	if err := rt.share.remove(id); err != nil {
 		return err
 	}
@@ -228,13 +246,21 @@ func (rt *Runtime) reclaim(ctx context.Context, id string) error {
 	return rt.share.close()
 }
 
-// Mount and Unmount are the host's.
+// Mount keeps a root file system on disks for the guest to put together, and
+// has the host mount any other.
 func (rt *Runtime) Mount(bundle string, rootfs []sandbox.Mount) error {
+	if isOnDisks(rootfs) {
+		rt.rootfses.put(bundle, rootfs)
+		return nil
+	}
 	return rt.cfg.Host.Mount(bundle, rootfs)
 }
 
 // Unmount undoes Mount.
-func (rt *Runtime) Unmount(bundle string) error { return rt.cfg.Host.Unmount(bundle) }
+func (rt *Runtime) Unmount(bundle string) error {
+	rt.rootfses.drop(bundle)
+	return rt.cfg.Host.Unmount(bundle)
+}
 
 // OpenStreams opens the client's side of a process's streams.
 func (rt *Runtime) OpenStreams(ctx context.Context, cfg process.StreamsConfig) (sandbox.Streams, error) {

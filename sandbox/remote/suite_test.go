@@ -42,6 +42,11 @@ func newGuestHost(t *testing.T) *guestHost {
 		if _, err := os.Stat(filepath.Join(dir, "share")); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("the share is left: %v", err)
 		}
+		for _, left := range []string{diskDir(filepath.Join(dir, "guest")), diskLinks(filepath.Join(dir, "guest"))} {
+			if entries, _ := os.ReadDir(left); len(entries) != 0 {
+				t.Errorf("%v of disks are left", entries)
+			}
+		}
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
@@ -58,6 +63,7 @@ func newGuestHost(t *testing.T) *guestHost {
 	served := filepath.Join(share, "served")
 	rt := New(Config{
 		Host: sandbox.ThisKernel(sup), Share: share, GuestShare: served,
+		GuestDisks: diskDir(filepath.Join(dir, "guest")),
 		Boot: func(_ context.Context, r BootRequest) (Machine, error) {
 			guest := filepath.Join(dir, "guest")
 			if err := os.MkdirAll(guest, 0o700); err != nil {
@@ -78,4 +84,9 @@ func newGuestHost(t *testing.T) *guestHost {
 // What is behind an agent passes the test of all runtimes.
 func TestGuest(t *testing.T) {
 	runtimetest.Run(t, func(t *testing.T) runtimetest.Host { return newGuestHost(t).Host })
+}
+
+// What is behind an agent has root file systems, volumes and devices on disks.
+func TestGuestDisks(t *testing.T) {
+	runtimetest.RunDisks(t, func(t *testing.T) runtimetest.Host { return newGuestHost(t).Host })
 }

@@ -103,6 +103,7 @@ type Box struct {
 	bundle string
 	stdio  process.Stdio
 	spec   *specs.Spec
+	mounts []sandbox.Mount // of the root file system, as a snapshotter would have them
 	C      *sandbox.Container
 }
 
@@ -144,7 +145,7 @@ func (b *Box) TryCreate() error {
 	config, err := json.Marshal(b.spec)
 	b.must(err)
 	b.must(os.WriteFile(filepath.Join(b.bundle, "config.json"), config, 0o600))
-	_, err = b.pod.Create(b.ctx(), &sandbox.CreateRequest{ID: b.ID, Bundle: b.bundle, Stdio: b.stdio})
+	_, err = b.pod.Create(b.ctx(), &sandbox.CreateRequest{ID: b.ID, Bundle: b.bundle, Stdio: b.stdio, Rootfs: b.mounts})
 	if err != nil {
 		return err
 	}

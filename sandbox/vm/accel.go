@@ -12,8 +12,9 @@ import (
 	"berth/sandbox/vm/kvm"
 )
 
-// choose takes the first that works here.
-func choose(ctx context.Context, may []Accel) (Accel, error) {
+// Choose is the first of these that runs guests here. Where KVM does not, it may
+// take a second to find that out: who makes several machines asks once.
+func Choose(ctx context.Context, may []Accel) (Accel, error) {
 	var refused []error
 	for _, a := range may {
 		switch a {

@@ -31,23 +31,14 @@ type ends struct {
 // vhost-user devices do not work. There is no firmware but QEMU's own, no PCI,
 // no USB, no display, and no default device.
 func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, error) {
-	cmdline := "console=ttyS0 quiet panic=-1 reboot=t"
-	machine := "microvm,acpi=on,rtc=on,isa-serial=on,pcie=off,usb=off,auto-kernel-cmdline=off," +
-		"memory-backend=memory,dump-guest-core=off,mem-merge=off"
+	machine := "microvm,acpi=on,rtc=on,isa-serial=on,usb=off,auto-kernel-cmdline=off," +
+		"memory-backend=memory,dump-guest-core=off,mem-merge=off,pcie=" + c.origin.pcie()
 	cpu := "host"
 	if accel == TCG {
 		// Without these timers an emulated guest stops early in its boot; with
 		// KVM it has kvmclock.
 		machine += ",pit=on,pic=on"
 		cpu = "max"
-		khz, err := tscKHz()
-		if err != nil {
-			return nil, err
-		}
-		// Without a second clock to compare with, a guest distrusts its TSC as
-		// soon as the host is busy, and counts ticks instead: it then has no
-		// timer below 4 ms, and its clock runs late.
-		cmdline += fmt.Sprintf(" tsc_early_khz=%d clocksource=tsc tsc=reliable", khz)
 	} else {
 		machine += ",pit=off,pic=off"
 	}
@@ -55,29 +46,61 @@ func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, err
 		"-name", "guest=" + c.ID + ",debug-threads=on",
 		"-machine", machine, "-accel", string(accel), "-cpu", cpu,
 		"-m", fmt.Sprintf("%dM", c.MemoryMiB), "-smp", fmt.Sprintf("cpus=%d", c.CPUs),
-		// Shared, because virtiofsd works in it.
-		"-object", fmt.Sprintf("memory-backend-memfd,id=memory,size=%dM,share=on", c.MemoryMiB),
+		"-object", c.memoryBackend(fds),
 		"-global", "virtio-mmio.force-legacy=false",
 		"-nodefaults", "-no-user-config", "-display", "none",
 		// A panic, a triple fault and a reboot all end QEMU.
 		"-no-reboot",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-kernel", c.Image.Kernel, "-initrd", c.Image.Initramfs, "-append", cmdline,
 		"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", fds.add(e.monitor)), "-mon", "chardev=monitor,mode=control",
 		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", fds.add(e.console)), "-serial", "chardev:console",
 		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", fds.add(e.agent)),
 		"-device", "virtio-serial-device,max_ports=2", "-device", "virtserialport,chardev=agent,name=agent",
 		"-device", "virtio-scsi-device,id=scsi",
-		"-device", "virtio-balloon-device,id=balloon,deflate-on-oom=on,free-page-reporting=on",
+		"-device", "virtio-balloon-device,id=balloon,deflate-on-oom=on,free-page-reporting=" + c.origin.reporting(),
 		"-device", "virtio-rng-device",
 	}
+	if c.origin.clone() {
+		args = append(args, "-incoming", "defer")
+	} else {
+		line, err := c.cmdline(accel)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, "-kernel", c.Image.Kernel, "-initrd", c.Image.Initramfs, "-append", line)
+	}
+	args = append(args, c.origin.ports()...)
+	// A clone's devices are not those of its template: they come later, into
+	// ports (plug).
 	if e.share != nil {
-		args = append(args, "-chardev", fmt.Sprintf("socket,id=share,fd=%d", fds.add(e.share)),
-			"-device", "vhost-user-fs-device,chardev=share,tag="+ShareTag)
+		args = append(args, "-chardev", fmt.Sprintf("socket,id=share,fd=%d", fds.add(e.share)))
+		if !c.origin.clone() {
+			args = append(args, "-device", "vhost-user-fs-device,chardev=share,tag="+ShareTag)
+		}
 	}
 	for i, n := range c.NICs {
-		args = append(args, "-netdev", fmt.Sprintf("tap,id=nic%d,fd=%d,vhost=off", i, fds.add(n.Tap)),
-			"-device", fmt.Sprintf("virtio-net-device,netdev=nic%d,mac=%s", i, strings.ToLower(n.MAC.String())))
+		args = append(args, "-netdev", fmt.Sprintf("tap,id=nic%d,fd=%d,vhost=off", i, fds.add(n.Tap)))
+		if !c.origin.clone() {
+			args = append(args, "-device", fmt.Sprintf("virtio-net-device,netdev=nic%d,mac=%s", i, mac(n)))
+		}
 	}
 	return args, nil
 }
+
+// baseCmdline is what every guest's kernel is told.
+const baseCmdline = "console=ttyS0 quiet panic=-1 reboot=t"
+
+// cmdline is the command line of the guest's kernel.
+func (c *Config) cmdline(accel Accel) (string, error) {
+	line := baseCmdline + c.origin.cmdline()
+	if accel != TCG {
+		return line, nil
+	}
+	khz, err := tscKHz()
+	// Without a second clock to compare with, a guest distrusts its TSC as soon
+	// as the host is busy, and counts ticks instead: it then has no timer below
+	// 4 ms, and its clock runs late.
+	return fmt.Sprintf("%s tsc_early_khz=%d clocksource=tsc tsc=reliable", line, khz), err
+}
+
+func mac(n NIC) string { return strings.ToLower(n.MAC.String()) }

@@ -55,6 +55,8 @@ type Config struct {
 	// Cgroup is where QEMU and virtiofsd go, in the form of an OCI spec's
 	// cgroupsPath; it must not be there yet. Empty leaves them in the caller's.
 	Cgroup string
+
+	origin origin
 }
 
 // NIC is a network interface of a machine.

@@ -74,14 +74,17 @@ func (m *Machine) AddDisk(ctx context.Context, d Disk) (retErr error) {
 	entry.fdset = set.ID
 	type object = map[string]any
 	err = m.qmp.Execute(ctx, "blockdev-add", object{
-		"driver": "raw", "node-name": entry.name, "read-only": d.ReadOnly,
-		"file": object{"driver": driver, "filename": fmt.Sprintf("/dev/fdset/%d", set.ID), "read-only": d.ReadOnly},
+		"driver": "raw", "node-name": entry.name, "read-only": d.ReadOnly, "discard": "unmap",
+		"file": object{"driver": driver, "filename": fmt.Sprintf("/dev/fdset/%d", set.ID), "read-only": d.ReadOnly, "discard": "unmap"},
 	}, nil)
 	if err != nil {
 		return errors.Join(err, m.removeFD(ctx, entry))
 	}
 	err = m.qmp.Execute(ctx, "device_add", object{
 		"driver": "scsi-hd", "bus": "scsi.0", "id": entry.name, "drive": entry.name, "serial": d.Serial,
+		// Errors are the guest's to deal with. By default a machine whose disk's
+		// file system is full would stop.
+		"werror": "report", "rerror": "report",
 	}, nil)
 	if err != nil {
 		return errors.Join(err, m.removeNode(ctx, entry), m.removeFD(ctx, entry))

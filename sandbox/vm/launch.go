@@ -45,8 +45,8 @@ func (c *Config) vmmJail(args []string, accel Accel, parent int, cgroups []strin
 	return &jail.Spec{
 		Path: c.QEMU, Args: args, Cgroups: cgroups, Root: true,
 		Shown:   append([]string{c.QEMU, c.Image.Kernel, c.Image.Initramfs}, libraries(c.QEMU)...),
-		Devices: devices,
-		UID:     c.UID, GID: c.GID, OpenFiles: vmmFiles, Threads: vmmThreads, Parent: parent,
+		Devices: devices, Proc: c.origin.memory != nil, Idle: c.origin.idle(),
+		UID: c.UID, GID: c.GID, OpenFiles: vmmFiles, Threads: vmmThreads, Parent: parent,
 	}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 
 	"berth/process"
@@ -34,6 +35,10 @@ type Machine struct {
 	exit     *Exit         // set before done is closed
 
 	disks disks
+
+	migrated chan string // capacity 4: how far a migration is
+	memory   *os.File    // of a template, until Record
+	sharing  bool        // of a template: see BootTemplate
 }
 
 func newMachine(id string, accel Accel) *Machine {
@@ -41,7 +46,7 @@ func newMachine(id string, accel Accel) *Machine {
 		id: id, accel: accel, console: newTail(consoleSize), log: newTail(vmmSize),
 		kill: make(chan string, 1), shutdown: make(chan string, 1),
 		done: make(chan struct{}), gone: make(chan struct{}),
-		disks: newDisks(),
+		disks: newDisks(), migrated: make(chan string, 4),
 	}
 }
 

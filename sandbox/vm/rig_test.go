@@ -73,6 +73,12 @@ func (r *rig) boot(c Config) *Machine {
 	if err != nil {
 		r.Fatal(err)
 	}
+	r.closes(m)
+	return m
+}
+
+// closes has the machine closed at the end of the test.
+func (r *rig) closes(m *Machine) {
 	r.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
@@ -83,7 +89,6 @@ func (r *rig) boot(c Config) *Machine {
 			r.Logf("console:\n%s\nmonitor:\n%s", m.Console(), m.log.Bytes())
 		}
 	})
-	return m
 }
 
 // guestOf is a booted machine whose agent is heard.
@@ -96,12 +101,22 @@ type guestOf struct {
 // up boots a machine and waits for its agent.
 func (r *rig) up(c Config) *guestOf {
 	r.Helper()
-	g := &guestOf{rig: r, Machine: r.boot(c)}
-	g.lines = bufio.NewReader(g.transport)
+	return r.heard(r.boot(c))
+}
+
+// heard waits for the agent of a machine that boots.
+func (r *rig) heard(m *Machine) *guestOf {
+	r.Helper()
+	g := r.clone(m)
 	if line := g.line(); line != "guestagent" {
 		r.Fatalf("the agent said %q; %v", line, g.Exit())
 	}
 	return g
+}
+
+// clone is a machine whose agent has said its first word in another.
+func (r *rig) clone(m *Machine) *guestOf {
+	return &guestOf{rig: r, Machine: m, lines: bufio.NewReader(m.transport)}
 }
 
 // line is what the agent says next.

@@ -36,6 +36,8 @@ func (m *Machine) event(e qmp.Event) {
 		case m.shutdown <- shutdownReason(e.Data):
 		default: // one is enough
 		}
+	case "MIGRATION":
+		m.migration(e.Data)
 	case "DEVICE_DELETED":
 		m.disks.deleted(e.Data)
 	}

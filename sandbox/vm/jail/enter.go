@@ -44,6 +44,11 @@ func (s *Spec) enter() error {
 	if err := s.limit(); err != nil {
 		return err
 	}
+	if s.Idle {
+		if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0); err != nil {
+			return fmt.Errorf("run only on idle CPUs: %w", err)
+		}
+	}
 	if err := s.drop(); err != nil {
 		return err
 	}

@@ -58,6 +58,11 @@ func (s *Spec) changeRoot() error {
 			return fmt.Errorf("make device %s: %w", d.Path, err)
 		}
 	}
+	if s.Proc {
+		if err := mountProc(); err != nil {
+			return fmt.Errorf("mount proc: %w", err)
+		}
+	}
 	return enterRoot()
 }
 
@@ -112,6 +117,16 @@ func (s *Spec) makeDevice(d Device) error {
 	}
 	// The program's own node: the host's may be for a group that it is not in.
 	return os.Chown(target, s.UID, s.GID)
+}
+
+// mountProc mounts what there is of this PID namespace: no file of the whole
+// system's (proc(5), subset=pid).
+func mountProc() error {
+	target := filepath.Join(scaffold, "proc")
+	if err := os.Mkdir(target, 0o555); err != nil {
+		return err
+	}
+	return unix.Mount("proc", target, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY, "subset=pid")
 }
 
 // enterRoot makes the scaffold the root, and lets the old one go

@@ -36,6 +36,13 @@ type Spec struct {
 	// Devices are the device nodes that it can open.
 	Devices []Device `json:"devices,omitempty"`
 
+	// Proc shows it its own processes at /proc, and nothing else there: a
+	// program that takes only paths finds its descriptors by them.
+	Proc bool `json:"proc,omitempty"`
+	// Idle has it run only where a CPU has nothing else to do (sched(7),
+	// SCHED_IDLE).
+	Idle bool `json:"idle,omitempty"`
+
 	// UID and GID are whom it runs as. With UID 0 it keeps Capabilities.
 	UID int `json:"uid"`
 	GID int `json:"gid"`

@@ -13,13 +13,12 @@ import (
 
 // The budget of an idle shim with one container.
 //
-// Of the PSS two thirds are pages of the program, and how many of these are
-// mapped hangs on how the page cache holds the file: in folios of up to 2 MiB, which
-// come and go together. One and the same program was seen at 0.57 to 0.62 of the
-// control. The target is 0.6; what is held here is that nothing grows.
+// The PSS is a quarter of the control's where the page cache holds both programs in
+// large folios, which is what a kernel makes of a file that was just copied, and
+// where ours is linked so that these are not mapped whole (docs/performance.md).
 const (
-	mostAnonymousKiB = 3 << 10
-	mostPSSRatio     = 0.65     // of the control's, beside one of it
+	mostAnonymousKiB = 2560
+	mostPSSRatio     = 0.5      // of the control's, beside one of it
 	mostBytes        = 12 << 20 // of the stripped program, of either shim
 	// mostGPUKiB is what the gpu shim may have beyond the pod shim's budget while
 	// no container has a GPU: its hook, and the larger runtime tables of a larger

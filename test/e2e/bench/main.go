@@ -29,6 +29,7 @@ type options struct {
 	shim, control, gpu, runtime, json string
 	rounds, pods, clients             int
 	check, onlyGPU                    bool
+	soakExecs, soakLives              int
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
@@ -44,6 +45,8 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	flags.IntVar(&o.pods, "pods", 50, "pods at once")
 	flags.IntVar(&o.clients, "clients", 16, "clients that exec at once")
 	flags.BoolVar(&o.check, "check", false, "measure memory and size alone and fail beyond the budget")
+	flags.IntVar(&o.soakExecs, "soak-execs", 0, "run so many execs in one container, and fail if the shim grows")
+	flags.IntVar(&o.soakLives, "soak-containers", 0, "run so many containers in one pod, and fail if the shim grows")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -68,6 +71,9 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	defer func() { retErr = errors.Join(retErr, b.close()) }()
 	if o.check {
 		return b.check(ctx, out)
+	}
+	if o.soakExecs > 0 || o.soakLives > 0 {
+		return b.soak(ctx, out)
 	}
 	return b.run(ctx, out)
 }

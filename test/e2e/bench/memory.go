@@ -91,7 +91,11 @@ func (b *bench) launch(ctx context.Context, shims, containers int) (*fleet, erro
 // for longer than the control's period of giving memory back to the kernel (30 s,
 // pkg/shim/shim.go), and returns what each uses then.
 func (f *fleet) settled(ctx context.Context) (all [][]usage, err error) {
-	const calm, patience = 32 * time.Second, 3 * time.Minute
+	return f.settledFor(ctx, 32*time.Second)
+}
+
+func (f *fleet) settledFor(ctx context.Context, calm time.Duration) (all [][]usage, err error) {
+	const patience = 3 * time.Minute
 	const noise = 64 // KiB
 	begin, since := time.Now(), time.Now()
 	last := map[uint32]int{}

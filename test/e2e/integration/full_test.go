@@ -32,7 +32,8 @@ func TestFullState(t *testing.T) {
 		n := ownNode(t, node.Config{StateSize: 8 << 20})
 		ctx := testContext(t, n)
 		options := &runcoptions.Options{Root: filepath.Join(n.StateDir(), "runc")}
-		ends := create(ctx, t, n, r, request{id: "ends", args: []string{"sh", "-c", untilTerm}, options: options})
+		command := &runcoptions.Options{Root: options.Root, BinaryName: "runc"}
+		ends := create(ctx, t, n, r, request{id: "ends", args: []string{"sh", "-c", untilTerm}, options: command})
 		exit := start(ctx, t, ends.task)
 		away := create(ctx, t, n, r, request{id: "away", args: []string{"sh", "-c", untilTerm}, options: options})
 		start(ctx, t, away.task)
@@ -48,6 +49,15 @@ func TestFullState(t *testing.T) {
 		wantNoRoom(t, "exec", p.Start(ctx))
 		if _, err := p.Delete(ctx); err != nil {
 			t.Errorf("delete the exec that was refused: %v", err)
+		}
+		if !r.control { // the library in the shim writes nothing for an exec
+			p, exit := orphan.exec(ctx, t, "taken", streamsTo(n, nil, newOutput(), newOutput(), false), "true")
+			if code := status(ctx, t, exit); code != 0 {
+				t.Errorf("an exec by the shim itself on a full file system: status %d", code)
+			}
+			if _, err := p.Delete(ctx); err != nil {
+				t.Errorf("delete that exec: %v", err)
+			}
 		}
 		_, err := tryCreate(ctx, t, n, r, request{id: "refused", args: idle, options: options})
 		wantNoRoom(t, "create", err)

@@ -40,8 +40,7 @@ imports = []
 disabled_plugins = [
   'io.containerd.internal.v1.tracing',
   'io.containerd.tracing.processor.v1.otlp',
-  'io.containerd.snapshotter.v1.blockfile',
-  'io.containerd.snapshotter.v1.erofs',
+  @UNUSED@
   'io.containerd.image-verifier.v1.bindir',
 ]
 
@@ -56,6 +55,15 @@ address = '@DIR@/c.sock.ttrpc'
 
 [plugins.'io.containerd.shim.v1.manager']
 socket_dir = '@DIR@/s'
+
+[plugins.'io.containerd.snapshotter.v1.blockfile']
+scratch_file = '@DIR@/scratch'
+recreate_scratch = true
+fs_type = 'ext4'
+mount_options = ['loop']
+
+[plugins.'io.containerd.snapshotter.v1.erofs']
+default_size = '@SIZE@'
 
 [plugins.'io.containerd.internal.v1.opt']
 path = '@DIR@/opt'
@@ -140,15 +148,15 @@ func (n *Node) writeConfig() error {
 			return err
 		}
 	}
-	snapshotter, err := snapshotterFor(n.dir)
+	unused, err := n.chooseSnapshotter()
 	if err != nil {
 		return err
 	}
-	n.snapshotter = snapshotter
 	values := strings.NewReplacer(
 		"@DIR@", n.dir,
 		"@LEVEL@", n.config.logLevel(),
-		"@SNAPSHOTTER@", snapshotter,
+		"@SNAPSHOTTER@", n.snapshotter,
+		"@UNUSED@", unused, "@SIZE@", DiskSize,
 		"@PAUSE@", image.Pause,
 		"@BIN@", filepath.Join(n.checkout, "bin"),
 		"@TOOLS@", filepath.Join(n.checkout, ".tools", "bin"),
@@ -157,7 +165,7 @@ func (n *Node) writeConfig() error {
 	)
 	files := map[string]string{
 		"config.toml": configTemplate,
-		"vm.toml":     vmTemplate,
+		"vm.toml":     vmTemplate + n.config.VM,
 		"crictl.yaml": "runtime-endpoint: unix://@DIR@/c.sock\nimage-endpoint: unix://@DIR@/c.sock\ntimeout: 60\n",
 	}
 	for i, network := range n.config.networks() {
@@ -189,17 +197,4 @@ func (n *Node) mountState() error {
 		return fmt.Errorf("lay out node: %w", err)
 	}
 	return nil
-}
-
-// snapshotterFor returns overlayfs, or native where dir is itself on an overlay,
-// which the kernel does not stack a writable overlay on.
-func snapshotterFor(dir string) (string, error) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return "", fmt.Errorf("statfs %s: %w", dir, err)
-	}
-	if fs.Type == unix.OVERLAYFS_SUPER_MAGIC {
-		return "native", nil
-	}
-	return "overlayfs", nil
 }

@@ -35,7 +35,15 @@ type Config struct {
 	// StateSize gives bundles and shim sockets a file system of their own, of so
 	// many bytes, as /run is on a host. 0: they are where the rest is.
 	StateSize int64
+	// Snapshotter is blockfile or erofs, for which it is set up with disks of
+	// DiskSize; empty is one of directories.
+	Snapshotter string
+	// VM is added to the configuration of the vm shim.
+	VM string
 }
+
+// DiskSize is that of a container's writable layer on a disk, for mkfs and containerd.
+const DiskSize = "64M"
 
 func (c Config) networks() []string {
 	if c.Networks == nil {

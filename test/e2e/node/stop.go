@@ -35,7 +35,7 @@ func (n *Node) Stop(ctx context.Context) error {
 		errs = append(errs, n.removeContainers(ctx))
 		cancel()
 	}
-	errs = append(errs, n.Terminate())
+	errs = append(errs, n.Terminate(), n.dropTemplates(ctx))
 	if n.netns != nil {
 		n.netns.close()
 		n.netns = nil
@@ -48,6 +48,17 @@ func (n *Node) Stop(ctx context.Context) error {
 		errs = append(errs, fmt.Errorf("remove node directory: %w", err))
 	}
 	return errors.Join(errs...)
+}
+
+// dropTemplates ends what keeps templates of machines, which outlives shims.
+func (n *Node) dropTemplates(ctx context.Context) error {
+	if n.config.VM == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
+	defer cancel()
+	_, err := n.Run(n.Command(ctx, "berth", "guest", "templates", "drop"))
+	return err
 }
 
 // removeContainers removes the containers of every namespace; each is a leak.

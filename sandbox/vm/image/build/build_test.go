@@ -108,6 +108,7 @@ func debian() map[string]string {
 		"virtio-rng": "virtio,virtio_ring", "virtio_balloon": "virtio,virtio_ring", "fuse": "", "virtiofs": "virtio,virtio_ring,fuse",
 		"overlay": "", "virtio_scsi": "scsi_mod,virtio,virtio_ring", "scsi_mod": "scsi-common", "scsi_common": "",
 		"sd_mod": "scsi_mod", "libcrc32c": "", "erofs": "libcrc32c", "virtio_net": "net_failover,virtio", "net_failover": "failover", "failover": "",
+		"virtio_pci": "virtio_pci_modern_dev,virtio_pci_legacy_dev,virtio,virtio_ring", "virtio_pci_modern_dev": "", "virtio_pci_legacy_dev": "",
 	}
 }
 

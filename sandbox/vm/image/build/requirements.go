@@ -68,6 +68,8 @@ var requirements = []requirement{
 	{"CONFIG_EXT4_FS", "ext4", "block root file systems and volumes"},
 	{"CONFIG_EROFS_FS", "erofs", "layers on disks"},
 	{"CONFIG_VIRTIO_NET", "virtio_net", "the network"},
+	{"CONFIG_HOTPLUG_PCI_PCIE", "", "devices of a template's clones"},
+	{"CONFIG_VIRTIO_PCI", "virtio_pci", "devices of a template's clones"},
 }
 
 // check fails with everything that the kernel's configuration lacks.

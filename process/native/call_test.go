@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"berth/process"
+	"berth/process/oci"
+)
+
+// A panic fails its call, and no other.
+func TestPanic(t *testing.T) {
+	sup := process.NewSupervisor()
+	defer sup.Close()
+	d := &Driver{Root: t.TempDir(), Supervisor: sup}
+	err := d.do(t.Context(), "create", "", func(*call) error { panic("of the library") })
+	if err == nil || !strings.Contains(err.Error(), "OCI runtime create failed: the container library panics: of the library") {
+		t.Errorf("error %v", err)
+	}
+	if err := d.do(t.Context(), "create", "", func(*call) error { return nil }); err != nil {
+		t.Errorf("the next call: %v", err)
+	}
+}
+
+// A call whose context ends ends too, its helpers with it, and leaves nothing.
+func TestCancelledCreate(t *testing.T) {
+	b := newBox(t, "sleep 1000")
+	started := filepath.Join(t.TempDir(), "started")
+	// The hook has a child, which is what hangs.
+	b.spec.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{
+		Path: "/bin/sh", Args: []string{"sh", "-c", "sleep 1000 & echo $$ $! > " + started + ".tmp; mv " + started + ".tmp " + started + "; wait"},
+	}}}
+	b.write()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("the client has gone")
+	failed := make(chan error, 1)
+	go func() {
+		_, err := b.driver.Create(ctx, &oci.CreateRequest{ID: b.id, Bundle: b.bundle})
+		failed <- err
+	}()
+	var shell, child int
+	b.until("the hook runs", func() bool {
+		data, err := os.ReadFile(started)
+		if err != nil {
+			return false
+		}
+		_, err = fmt.Sscan(string(data), &shell, &child)
+		return err == nil
+	})
+	cancel(gone)
+	select {
+	case err := <-failed:
+		if !errors.Is(err, gone) || !strings.HasPrefix(err.Error(), "OCI runtime create was killed after ") {
+			t.Errorf("error %v", err)
+		}
+	case <-time.After(limit):
+		t.Fatal("the call does not end with its context")
+	}
+	b.until("the hook and its child are gone", func() bool {
+		return errors.Is(unix.Kill(shell, 0), unix.ESRCH) && errors.Is(unix.Kill(child, 0), unix.ESRCH)
+	})
+	b.nothingLeft()
+	b.spec.Hooks = nil
+	b.kill(b.run(nil)) // it can be made again
+}
+
+// While a create hangs in a hook, the zombies of another container are reaped,
+// and the library still gets the exits of what it waits for.
+func TestSlowCreatePilesUpNothing(t *testing.T) {
+	slow := newBox(t, "sleep 1000")
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	slow.must(unix.Mkfifo(fifo, 0o600))
+	slow.spec.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "echo > " + fifo + "; read x < " + fifo}}}}
+	slow.write()
+	made := make(chan error, 1)
+	go func() {
+		_, err := slow.driver.Create(t.Context(), &oci.CreateRequest{ID: slow.id, Bundle: slow.bundle})
+		made <- err
+	}()
+	_, err := os.ReadFile(fifo) // the hook runs
+	slow.must(err)
+
+	// A container in the host's pid namespace, whose orphans become ours.
+	b := *slow
+	b.id, b.bundle = slow.id+"b", filepath.Join(t.TempDir(), "bundle")
+	b.driver = &Driver{Root: slow.driver.Root, Dir: b.bundle, Supervisor: slow.sup}
+	b.must(os.Mkdir(b.bundle, 0o700))
+	spec := *slow.spec
+	linux := *spec.Linux
+	spec.Linux, spec.Hooks = &linux, nil
+	linux.CgroupsPath = "/" + b.id
+	linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	spec.Mounts = spec.Mounts[1:]
+	spec.Process = shell("for i in 1 2 3 4 5; do (sleep 0 & exec true); done; sleep 0.2; exit 3")
+	b.spec = &spec
+	t.Cleanup(b.remove)
+	p := b.run(nil)
+	if status := b.status(p); status != 3 {
+		t.Errorf("status %d", status)
+	}
+	b.until("there is no zombie", func() bool { return zombies(t) == 0 })
+	b.must(b.driver.Delete(t.Context(), b.id, false))
+	slow.must(os.WriteFile(fifo, []byte("\n"), 0))
+	slow.must(<-made)
+}
+
+// zombies are the children of this process that have ended.
+func zombies(t *testing.T) (n int) {
+	tasks, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		for _, pid := range children(task) {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			if err == nil && strings.Contains(string(stat), ") Z ") {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Many calls at once, each exit its own.
+func TestExecsAtOnce(t *testing.T) {
+	b := newBox(t, "sleep 1000")
+	p := b.run(nil)
+	var all sync.WaitGroup
+	for worker := range 8 {
+		all.Go(func() {
+			for i := range 10 {
+				want := (worker*10 + i) % 100
+				e, err := b.exec(shell(fmt.Sprintf("exit %d", want)), nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				<-e.Done()
+				if exit := e.Exit(); exit.Status != want || !exit.Known {
+					t.Errorf("exit %+v, want a known %d", exit, want)
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.kill(p)
+}
+
+// Hooks that say nothing of their environment have that of the command line.
+func TestHookEnvironment(t *testing.T) {
+	t.Setenv("SECRET", "leaked")
+	b := newBox(t, "exit 0")
+	dir := t.TempDir()
+	hook := func(name string) []specs.Hook {
+		file := filepath.Join(dir, name)
+		return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "tr '\\0' '\\n' < /proc/self/environ > " + file + "; pwd >> " + file}}}
+	}
+	b.spec.Hooks = &specs.Hooks{CreateRuntime: hook("create"), Poststop: hook("stop")}
+	b.status(b.run(nil))
+	b.must(b.driver.Delete(t.Context(), b.id, false))
+	for _, name := range []string{"create", "stop"} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if want := "PATH=" + oci.DefaultPath + "\n"; err != nil || !strings.Contains(string(data), want) || strings.Contains(string(data), "SECRET") {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
+		if !strings.HasSuffix(strings.TrimSpace(string(data)), b.bundle) {
+			t.Errorf("%s runs elsewhere than in the bundle: %q", name, data)
+		}
+	}
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package native
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// inventory prints what a process was given: its descriptors, its environment,
+// its working directory, its umask.
+const inventory = `ls /proc/self/fd; echo --; cat /proc/$$/environ; echo; echo --; pwd; umask`
+
+// The process that does the calls has secrets: descriptors that programs
+// inherit, an environment, a working directory and a umask of its own. Nothing
+// of that is in a container.
+func TestNothingLeaks(t *testing.T) {
+	b := newBox(t, inventory+"; sleep 1000")
+	b.spec.Process.Env = append(b.spec.Process.Env, "OF=init")
+	t.Setenv("SECRET", "leaked")
+	fd, err := unix.Open("/etc", unix.O_RDONLY|unix.O_DIRECTORY, 0) // without O_CLOEXEC
+	b.must(err)
+	defer func() { _ = unix.Close(fd) }()
+	old := unix.Umask(0o077)
+	defer unix.Umask(old)
+	t.Chdir("/etc")
+
+	out := newOutput(t)
+	p := b.run(out)
+	b.until("the init has said what it has", func() bool { return strings.Count(out.text(), "\n") > 8 })
+	b.wantInventory("init", out.text(), "OF=init", "0022") // the library sets it
+	spec := shell(inventory)
+	spec.Env = append(spec.Env, "OF=exec")
+	out = newOutput(t)
+	e, err := b.exec(spec, out)
+	b.must(err)
+	b.status(e)
+	b.wantInventory("exec", out.text(), "OF=exec", "0077") // inherited, as with the command line
+	b.kill(p)
+
+	if wd, err := os.Getwd(); err != nil || wd != "/etc" {
+		t.Errorf("the caller's working directory is %s, %v", wd, err)
+	}
+}
+
+func (b *box) wantInventory(who, text, env, umask string) {
+	b.Helper()
+	parts := strings.Split(text, "--\n")
+	if len(parts) != 3 {
+		b.Fatalf("%s said %q", who, text)
+	}
+	// 3 is the directory that ls reads.
+	if fds := strings.Fields(parts[0]); !slices.Equal(fds, []string{"0", "1", "2", "3"}) {
+		b.Errorf("%s has descriptors %v", who, fds)
+	}
+	environ := strings.Split(strings.Trim(parts[1], "\x00\n"), "\x00")
+	slices.Sort(environ)
+	want := []string{"HOME=/", env, "PATH=/bin"} // HOME is the library's own addition
+	if slices.Sort(want); !slices.Equal(environ, want) {
+		b.Errorf("%s has the environment %q, want %q", who, environ, want)
+	}
+	if rest := strings.Fields(parts[2]); !slices.Equal(rest, []string{"/", umask}) {
+		b.Errorf("%s has working directory and umask %q, want / and %s", who, rest, umask)
+	}
+}
+
+// began is what this process had before the library was called, of what threads
+// may come to differ in. TestMain sets it.
+var began = map[string]string{}
+
+func noteBeginning() {
+	for _, what := range []string{"ns/mnt", "ns/net", "ns/pid_for_children", "ns/user", "ns/ipc", "ns/uts", "cwd", "root"} {
+		began[what], _ = os.Readlink("/proc/self/" + what)
+	}
+}
+
+// What the library does to threads does not stay: after many calls those that
+// there are have the namespaces, the working directory and the CPUs that the
+// process began with, and they are no more than before.
+func TestThreadsStayClean(t *testing.T) {
+	b := newBox(t, "sleep 1000")
+	p := b.run(nil)
+	for range 20 {
+		e, err := b.exec(shell("true"), nil)
+		b.must(err)
+		b.status(e)
+	}
+	b.kill(p)
+	b.must(b.driver.Delete(t.Context(), b.id, false))
+	for what, want := range began {
+		if now, err := os.Readlink("/proc/self/" + what); err != nil || now != want {
+			t.Errorf("%s of this process is %s, %v; it was %s", what, now, err, want)
+		}
+		b.until(what+" of all threads is that of the process", func() bool {
+			tasks, err := os.ReadDir("/proc/self/task")
+			b.must(err)
+			for _, task := range tasks {
+				got, err := os.Readlink("/proc/self/task/" + task.Name() + "/" + what)
+				if err == nil && got != want {
+					return false
+				}
+			}
+			return len(tasks) < 20
+		})
+	}
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package native is runc without running runc: the library that runc is made
+// of (github.com/opencontainers/runc/libcontainer), called in process. What is
+// asked of it, what it says and what it leaves on disk are those of runc's
+// command line: see package oci, beside which it stands. Containers of the one
+// are the other's too, as long as both are of the same version.
+//
+// # Calls
+//
+// Every call reads the container's state from disk, as the command line does,
+// and has a thread of its own that ends with the call: whatever the library
+// does to the thread it runs on (namespaces, labels, affinity) goes with it. A
+// panic fails the call. The library knows no context: when that of a call ends,
+// what the thread has forked is killed, on which the call ends by itself; one
+// that does not even then is left behind, and what it may yet make is undone.
+//
+// # Processes
+//
+// The library forks this very program, with the argument "init" ([IsInit],
+// [Init]), from a sealed copy of its file; that program becomes the container's
+// process. It waits for its own helpers through os/exec, which the supervisor
+// spares while a call is under way ([process.Supervisor.Spare]); what a call has
+// made is adopted before the call returns. The library sets no
+// PR_SET_PDEATHSIG, so that its threads may end.
+//
+// What does not belong here: CRIU, whose part of the library has the size of
+// all the rest; checkpoint and restore stay with the command line.
+package native

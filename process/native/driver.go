@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package native
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/opencontainers/runc/libcontainer"
+
+	"berth/process"
+	"berth/process/oci"
+)
+
+// Driver is runc's library as one container uses it. It has no state of its
+// own: copies are equal, and calls may run at the same time.
+type Driver struct {
+	// Root is where runc keeps its state. Required.
+	Root string
+	// SystemdCgroup has systemd make the cgroups.
+	SystemdCgroup bool
+	// Dir is where calls that name no bundle run, as far as hooks can tell: the
+	// bundle of the container that this driver serves. "" is "/".
+	Dir string
+	// Supervisor adopts what the library makes.
+	Supervisor *process.Supervisor
+	// Command is runc's command line, which has what the library is linked
+	// without: checkpoint and restore. Nil says that there is none.
+	Command func() (*oci.CLI, error)
+}
+
+// Start lets the init of a created container go.
+func (d *Driver) Start(ctx context.Context, id string) error {
+	return d.do(ctx, "start", d.Dir, func(*call) error {
+		c, err := d.load(id)
+		if err != nil {
+			return err
+		}
+		status, err := c.Status()
+		switch {
+		case err != nil:
+			return err
+		case status == libcontainer.Created:
+			return c.Exec()
+		case status == libcontainer.Stopped:
+			return errStopped
+		case status == libcontainer.Running:
+			return errStarted
+		}
+		return fmt.Errorf("cannot start a container in the %s state", status)
+	})
+}
+
+// Pause freezes a container.
+func (d *Driver) Pause(ctx context.Context, id string) error {
+	return d.with(ctx, "pause", id, (*libcontainer.Container).Pause)
+}
+
+// Resume thaws a container.
+func (d *Driver) Resume(ctx context.Context, id string) error {
+	return d.with(ctx, "resume", id, (*libcontainer.Container).Resume)
+}
+
+// State is what runc keeps of a container.
+func (d *Driver) State(ctx context.Context, id string) (state *oci.State, err error) {
+	err = d.with(ctx, "state", id, func(c *libcontainer.Container) error {
+		s, err := c.OCIState()
+		if err == nil {
+			state = &oci.State{ID: s.ID, Pid: s.Pid, Status: string(s.Status), Bundle: s.Bundle}
+		}
+		return err
+	})
+	return state, err
+}
+
+func (d *Driver) with(ctx context.Context, verb, id string, f func(*libcontainer.Container) error) error {
+	return d.do(ctx, verb, d.Dir, func(*call) error {
+		c, err := d.load(id)
+		if err != nil {
+			return err
+		}
+		return f(c)
+	})
+}
+
+// load reads the state of a container.
+func (d *Driver) load(id string) (*libcontainer.Container, error) {
+	c, err := libcontainer.Load(d.Root, id)
+	if err != nil {
+		return nil, err
+	}
+	tameHooks(c.Config().Hooks)
+	return c, nil
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package native
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/runc/libcontainer/configs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/selinux/go-selinux"
+
+	"berth/process/oci"
+)
+
+// loadSpec reads the specification in a bundle, and refuses what the command
+// line refuses.
+func loadSpec(bundle string) (*specs.Spec, error) {
+	const name = "config.json"
+	f, err := os.Open(filepath.Join(bundle, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("JSON specification file %s not found", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	var spec *specs.Spec
+	if err := json.NewDecoder(f).Decode(&spec); err != nil {
+		return nil, err
+	}
+	if spec == nil {
+		return nil, errors.New("config cannot be null")
+	}
+	return spec, validate(spec.Process)
+}
+
+func validate(p *specs.Process) error {
+	switch {
+	case p == nil:
+		return errors.New("process property must not be empty")
+	case p.Cwd == "":
+		return errors.New("process.cwd must not be empty")
+	case !filepath.IsAbs(p.Cwd):
+		return errors.New("process.cwd must be an absolute path")
+	case len(p.Args) == 0:
+		return errors.New("args must not be empty")
+	case p.SelinuxLabel != "" && !selinux.GetEnabled():
+		return errors.New("selinux label is specified in config, but selinux is disabled or not supported")
+	}
+	return nil
+}
+
+// tameHooks gives the hooks that this program would run with its own
+// environment, as they have none, that of the command line.
+func tameHooks(hooks configs.Hooks) {
+	env := []string{"PATH=" + oci.DefaultPath}
+	for _, when := range []configs.HookName{configs.Prestart, configs.CreateRuntime, configs.Poststart, configs.Poststop} {
+		hooks[when].SetDefaultEnv(env)
+	}
+}

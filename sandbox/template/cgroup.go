@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package template
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"berth/process/cgroup"
+)
+
+// cgroupPath is where keepers are, and below it the machines that become
+// templates: the memory of templates is theirs, and no pod's.
+const cgroupPath = "/berth/templates"
+
+// cgroups are the directories of a keeper's cgroup.
+type cgroups struct{ made []string }
+
+// joinCgroup leaves whatever cgroup the shim was started in, which may be a
+// pod's, and would not go as long as somebody is in it. Where memory is counted
+// the keeper gets one of its own, which several may share and the last removes.
+func joinCgroup() (g cgroups, _ error) {
+	loc, err := cgroup.Place(cgroupPath)
+	if err != nil {
+		return g, fmt.Errorf("find a cgroup for the keeper: %w", err)
+	}
+	for controller, dir := range loc.Dirs {
+		to := strings.TrimSuffix(dir.Path, cgroupPath)
+		if controller == cgroup.Unified || controller == "memory" {
+			to = dir.Path
+			g.made = append(g.made, to)
+			if err := os.MkdirAll(to, 0o755); err != nil {
+				return g, fmt.Errorf("make a cgroup for the keeper: %w", err)
+			}
+		}
+		if err := enter(to); err != nil {
+			return g, fmt.Errorf("move the keeper to a cgroup: %w", err)
+		}
+	}
+	return g, nil
+}
+
+// leave removes the cgroups, unless others are in them.
+func (g cgroups) leave() error {
+	var errs []error
+	for _, dir := range g.made {
+		errs = append(errs, enter(strings.TrimSuffix(dir, cgroupPath)))
+		for d := range 2 { // "/berth" is also where machines are whose container has no place of its own
+			if err := unix.Rmdir([]string{dir, filepath.Dir(dir)}[d]); err != nil {
+				if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.ENOENT) {
+					errs = append(errs, fmt.Errorf("remove the keeper's cgroup: %w", err))
+				}
+				break
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func enter(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, "cgroup.procs"), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("0") // who writes (cgroups(7))
+	return errors.Join(err, f.Close())
+}

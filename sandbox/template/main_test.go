@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package template
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+
+	"berth/sandbox/vm/image"
+	"berth/sandbox/vm/image/build"
+	"berth/sandbox/vm/jail"
+	"berth/test/leak"
+)
+
+const (
+	qemu      = "/usr/bin/qemu-system-x86_64"
+	virtiofsd = "/usr/lib/qemu/virtiofsd"
+	runc      = "../../.tools/bin/runc"
+	// launcher is the argument by which the test binary is a machine's launcher.
+	launcher = "enter-jail"
+)
+
+// workDir is removed at the end of the tests.
+var workDir string
+
+// guest is the image that the tests boot, with this checkout's agent.
+var guest = sync.OnceValues(func() (image.Image, error) { return buildGuest(workDir) })
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == launcher {
+		fd, err := strconv.Atoi(os.Args[2])
+		if err == nil {
+			err = jail.Enter(fd)
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	var err error
+	if workDir, err = os.MkdirTemp("", "berth-template-*"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := leak.Main(m)
+	if err := os.RemoveAll(workDir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func buildGuest(dir string) (image.Image, error) {
+	kernels, err := filepath.Glob("../../.tools/kernel/linux-image-*")
+	if err != nil || len(kernels) == 0 {
+		return image.Image{}, errors.New("no guest kernel: make guest")
+	}
+	agent := filepath.Join(dir, "berth-agent")
+	cmd := exec.Command("go", "build", "-o", agent, "../../cmd/berth-agent")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return image.Image{}, fmt.Errorf("build the agent: %w: %s", err, out)
+	}
+	return build.Build(filepath.Join(dir, "guest"), build.Source{Root: kernels[len(kernels)-1], Agent: agent, Runtime: runc})
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package turnstile_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+
+	"berth/sandbox/turnstile"
+)
+
+func message(id uint32, payload string) []byte {
+	m := binary.BigEndian.AppendUint32(nil, uint32(len(payload)))
+	m = binary.BigEndian.AppendUint32(m, id)
+	return append(append(m, 1, 0), payload...)
+}
+
+// turn runs f in a bubble with a turnstile and the other end of its connection,
+// whose bytes go into out.
+func turn(t *testing.T, in []byte, f func(c *turnstile.Conn, out *bytes.Buffer, over chan struct{})) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		var out bytes.Buffer
+		copied := make(chan struct{})
+		go func() { defer close(copied); _, _ = io.Copy(&out, far) }()
+		sent := make(chan struct{})
+		go func() { defer close(sent); _, _ = far.Write(in) }()
+		over := make(chan struct{})
+		f(turnstile.New(near, over), &out, over)
+		_, _ = near.Close(), far.Close()
+		<-copied
+		<-sent
+	})
+}
+
+func TestAnAnswerWaitsForItsRequest(t *testing.T) {
+	turn(t, append(message(1, "one"), message(3, "three")...), func(c *turnstile.Conn, out *bytes.Buffer, _ chan struct{}) {
+		buf := make([]byte, 4096)
+		n, err := c.Read(buf)
+		if err != nil || !bytes.Equal(buf[:n], message(1, "one")) {
+			t.Fatalf("read %q, %v; the first message alone was expected", buf[:n], err)
+		}
+		go func() { _, _ = c.Write(message(1, "answer")) }()
+		synctest.Wait()
+		if out.Len() > 0 {
+			t.Error("the answer is out before the server came back from its request")
+		}
+		if n, err = c.Read(buf); err != nil || !bytes.Equal(buf[:n], message(3, "three")) {
+			t.Fatalf("read %q, %v", buf[:n], err)
+		}
+		synctest.Wait()
+		if !bytes.Equal(out.Bytes(), message(1, "answer")) {
+			t.Errorf("the other end has %q", out.Bytes())
+		}
+	})
+}
+
+func TestAnEndingServerIsNotHeldBack(t *testing.T) {
+	turn(t, message(1, ""), func(c *turnstile.Conn, out *bytes.Buffer, over chan struct{}) {
+		if _, err := c.Read(make([]byte, 64)); err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = c.Write(message(1, "")) }()
+		synctest.Wait()
+		close(over)
+		synctest.Wait()
+		if !bytes.Equal(out.Bytes(), message(1, "")) {
+			t.Errorf("the other end has %q", out.Bytes())
+		}
+	})
+}
+
+func TestLongAnswersAndTornRequests(t *testing.T) {
+	long := string(bytes.Repeat([]byte("x"), 10_000))
+	turn(t, append(message(1, long), 0, 0, 0), func(c *turnstile.Conn, out *bytes.Buffer, _ chan struct{}) {
+		got := make([]byte, headerSize+len(long))
+		if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, message(1, long)) {
+			t.Fatalf("a long request is not read whole: %v", err)
+		}
+		wrote := make(chan error, 1)
+		go func() {
+			answer := message(1, long)
+			_, err := c.Write(answer[:4096])
+			if err == nil {
+				_, err = c.Write(answer[4096:])
+			}
+			wrote <- err
+		}()
+		read := make(chan error, 1)
+		go func() {
+			_, err := io.ReadFull(c, got[:headerSize])
+			read <- err
+		}()
+		if err := <-wrote; err != nil {
+			t.Error(err)
+		}
+		_ = c.Close()
+		if err := <-read; !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("a torn request ends with %v", err)
+		}
+	})
+}
+
+const headerSize = 10
