@@ -74,7 +74,7 @@ bench: setup build ## Compare speed and memory with containerd-shim-runc-v2 (roo
 bench-vm: setup build ## Measure the vm shim against its goals (root; emulated where KVM does not run guests)
 	@scripts/guest/build $(CURDIR)/.tools/guest >/dev/null
 	@mkdir -p test/bench/results
-	go -C test/e2e run ./bench/vm -shim $(CURDIR)/bin/containerd-shim-vm-v2 -guest $(CURDIR)/.tools/guest \
+	go -C test/e2e run ./bench/vm -shim $(CURDIR)/bin/containerd-shim-vm-v2 -berth $(CURDIR)/bin/berth -guest $(CURDIR)/.tools/guest \
 		-json $(CURDIR)/test/bench/results/latest-vm.json
 
 trace: setup build ## Draw where the time of a container's life goes, from a real run, for docs/performance.md (root)

@@ -29,7 +29,7 @@ func (b *bench) run(ctx context.Context, out io.Writer) error {
 	if err := b.with("cold", "", func(d *daemon.Daemon) error { return b.cold(ctx, d) }); err != nil {
 		return err
 	}
-	if err := b.clones(ctx); err != nil {
+	if err := b.with("clone", "template = \"copy\"\n", func(d *daemon.Daemon) error { return b.clones(ctx, d) }); err != nil {
 		return err
 	}
 	if err := b.report.print(out); err != nil {
@@ -87,7 +87,7 @@ func (b *bench) cold(ctx context.Context, d *daemon.Daemon) error {
 			b.report.machine(c.vmm)
 			err = b.running(ctx, c)
 		case 1:
-			err = b.memory(ctx, c, "a machine that was booted")
+			err = b.memory(ctx, c, booted)
 		}
 		if err == nil {
 			err = b.end(ctx, c)

@@ -5,6 +5,6 @@
 //
 // Every number is a median of n samples, shown with its goal. It says what ran
 // the guests: what is emulated (TCG) says little of what KVM does. A goal that is
-// missed is told, and is no failure: no machine is promised. What the shim cannot
-// do is told too, by its own words.
+// missed is told, and is no failure: no machine is promised. A clone that was none
+// is one.
 package main

@@ -27,14 +27,15 @@ func main() {
 }
 
 type options struct {
-	shim, guest, json string
-	boots, execs      int
+	shim, berth, guest, json string
+	boots, execs             int
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	var o options
 	flags := flag.NewFlagSet("bench-vm", flag.ContinueOnError)
 	flags.StringVar(&o.shim, "shim", "", "path of containerd-shim-vm-v2")
+	flags.StringVar(&o.berth, "berth", "", "path of berth")
 	flags.StringVar(&o.guest, "guest", "", "directory of the guest image")
 	flags.StringVar(&o.json, "json", "", "also write the results to this file")
 	flags.IntVar(&o.boots, "boots", 7, "machines to boot of each kind")
@@ -42,9 +43,9 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	for _, path := range []*string{&o.shim, &o.guest} {
+	for _, path := range []*string{&o.shim, &o.berth, &o.guest} {
 		if *path == "" || o.boots < 1 || o.execs < 1 {
-			return errors.New("-shim, -guest and at least one boot and one exec are needed")
+			return errors.New("-shim, -berth, -guest and at least one boot and one exec are needed")
 		}
 		abs, err := filepath.Abs(*path)
 		if err != nil {

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -12,52 +11,54 @@ import (
 	"time"
 )
 
-// memory measures a machine that does nothing, once what its processes have does
-// not change any more.
+// memory measures a machine that does nothing, once a second. What it has at
+// first is not yet that of an idle one, and is left out.
 func (b *bench) memory(ctx context.Context, c *container, what string) error {
-	const calm, patience, noise = 10 * time.Second, 2 * time.Minute, 128 // KiB
-	begin, since := time.Now(), time.Now()
+	const leftOut, counted = 15, 15
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	var last [2]int
-	for {
-		helpers, err := descendants(c.own)
-		if err != nil {
-			return err
-		}
-		now := [2]int{}
-		if now[0], err = rollup(c.vmm, "Private_Dirty:"); err != nil {
-			return err
-		}
-		for _, pid := range append(helpers, c.own) {
-			if pid == c.vmm {
-				continue
-			}
-			kib, err := rollup(pid, "Pss:")
-			if err != nil {
-				return err
-			}
-			now[1] += kib
-		}
-		for i := range now {
-			if d := now[i] - last[i]; d > noise || d < -noise {
-				since, last = time.Now(), now
-			}
-		}
-		switch {
-		case time.Since(since) > calm:
-			b.report.add(fmt.Sprintf(monitorMemory, what), float64(now[0])/1024)
-			b.report.add(fmt.Sprintf(helperMemory, what), float64(now[1])/1024)
-			return nil
-		case time.Since(begin) > patience:
-			return errors.New("the memory of an idle machine does not settle")
-		}
+	for i := range leftOut + counted {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		if i < leftOut {
+			continue
+		}
+		monitor, rest, err := c.memory()
+		if err != nil {
+			return err
+		}
+		b.report.add(fmt.Sprintf(monitorMemory, what), monitor)
+		b.report.add(fmt.Sprintf(helperMemory, what), rest)
 	}
+	return nil
+}
+
+// memory is what the monitor has for itself, and what the shim and its other
+// programs have, in MiB.
+func (c *container) memory() (monitor, rest float64, err error) {
+	kib, err := rollup(c.vmm, "Private_Dirty:")
+	if err != nil {
+		return 0, 0, err
+	}
+	programs, err := descendants(c.own)
+	if err != nil {
+		return 0, 0, err
+	}
+	sum := 0
+	for _, pid := range append(programs, c.own) {
+		if pid == c.vmm {
+			continue
+		}
+		pss, err := rollup(pid, "Pss:")
+		if err != nil {
+			return 0, 0, err
+		}
+		sum += pss
+	}
+	return float64(kib) / 1024, float64(sum) / 1024, nil
 }
 
 // rollup reads one number of /proc/PID/smaps_rollup (proc(5)), in KiB.

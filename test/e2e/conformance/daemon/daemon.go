@@ -105,13 +105,16 @@ func (d *Daemon) Close() error {
 func (d *Daemon) command(bundle *Bundle, action string, extra ...string) *exec.Cmd {
 	args := []string{"-namespace", d.Name, "-address", filepath.Join(d.Dir, "grpc.sock"),
 		"-publish-binary", "/bin/false", "-id", bundle.ID}
+	if d.Guest != "" {
+		args = append(args, "-debug") // how its machine came to be is there
+	}
 	args = append(append(args, extra...), action)
 	cmd := exec.Command(d.Shim, args...)
 	cmd.Dir = bundle.Dir
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=2", "MAX_SHIM_VERSION=2",
 		"TTRPC_ADDRESS="+d.Events.Path, "GRPC_ADDRESS="+filepath.Join(d.Dir, "grpc.sock"), "NAMESPACE="+d.Name)
 	if d.Guest != "" {
-		cmd.Env = append(cmd.Env, "BERTH_VM_CONFIG="+d.vmConfig())
+		cmd.Env = append(cmd.Env, "BERTH_VM_CONFIG="+d.VMConfig())
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd

@@ -13,15 +13,15 @@ import (
 // guestMemoryMiB is room for what the suites run, many times over.
 const guestMemoryMiB = 256
 
-// vmConfig is the file that BERTH_VM_CONFIG names to the shim.
-func (d *Daemon) vmConfig() string { return filepath.Join(d.Dir, "vm.toml") }
+// VMConfig is the file that BERTH_VM_CONFIG names to the shim.
+func (d *Daemon) VMConfig() string { return filepath.Join(d.Dir, "vm.toml") }
 
 // writeVMConfig writes what the machines are made of. They are emulated where
 // KVM does not run guests.
 func (d *Daemon) writeVMConfig() error {
 	text := fmt.Sprintf("accel = [\"kvm\", \"tcg\"]\nimage = %q\nrun_dir = %q\nmemory_mib = %d\n%s",
 		d.Guest, filepath.Join(d.Dir, "vm"), guestMemoryMiB, d.GuestOptions)
-	if err := os.WriteFile(d.vmConfig(), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(d.VMConfig(), []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write the configuration of the vm shim: %w", err)
 	}
 	return nil
