@@ -61,7 +61,7 @@ func Serve(ctx context.Context, session *mux.Session, cfg Config) error {
 	s := &server{
 		cfg: cfg, arrived: newArrivals(ctx.Done()), gone: ctx.Done(),
 		containers: make(map[string]*container), procs: make(map[uint64]*proc),
-		eventsUp: make(chan struct{}),
+		eventsUp: make(chan struct{}), starting: newPlaces(),
 	}
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -96,6 +96,8 @@ type server struct {
 	events   *mux.Stream // set before eventsUp is closed
 	eventsUp chan struct{}
 	telling  sync.Mutex // one event at a time
+
+	starting places
 
 	shm     sync.Mutex // held while it is being made
 	shmMade bool
