@@ -65,7 +65,8 @@ type guest struct {
 	failing sync.Once
 	dead    chan struct{} // closed once the guest has ended, after why was set
 	why     error
-	suspect sync.Mutex // one at a time finds out whether the guest is deaf
+	late    chan struct{} // capacity 1: who gives the guest a later network
+	suspect sync.Mutex    // one at a time finds out whether the guest is deaf
 	disks   disks
 
 	mu         sync.Mutex
@@ -86,6 +87,7 @@ func connect(ctx context.Context, m Machine) (_ *guest, retErr error) {
 	r := &guest{
 		machine: m, session: mux.Host(m.Conn(), mux.Config{}), dead: make(chan struct{}),
 		broken:     make(chan error, 1),
+		late:       make(chan struct{}, 1),
 		volumes:    newVolumes(),
 		lastStream: agentapi.FirstStdioStream - 1,
 		procs:      make(map[uint64]*guestProc), cgroups: make(map[string]*guestCgroup),
