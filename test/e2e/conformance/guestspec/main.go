@@ -22,8 +22,8 @@ func main() {
 
 // run becomes the shim of the same name in the directory "behind".
 func run(args []string) error {
-	if slices.Contains(args[1:], "start") {
-		if err := edit("config.json"); err != nil { // containerd starts a shim in the bundle
+	if at := slices.Index(args, "-id"); slices.Contains(args[1:], "start") && at >= 0 && at+1 < len(args) {
+		if err := edit("config.json", args[at+1]); err != nil { // containerd starts a shim in the bundle
 			return err
 		}
 	}
@@ -35,8 +35,9 @@ func run(args []string) error {
 	return unix.Exec(shim, args, os.Environ())
 }
 
-// edit adds the namespaces that a container in a VM cannot do without.
-func edit(path string) error {
+// edit adds the namespaces that a container in a VM cannot do without, and a name
+// for the cgroup of its machine by which it can be found if the test is killed.
+func edit(path, id string) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -49,6 +50,9 @@ func edit(path string) error {
 		if !slices.ContainsFunc(spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == kind }) {
 			spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: kind})
 		}
+	}
+	if spec.Linux.CgroupsPath == "" {
+		spec.Linux.CgroupsPath = "/berth/" + id
 	}
 	if data, err = json.Marshal(spec); err != nil {
 		return err
