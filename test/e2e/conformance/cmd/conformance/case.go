@@ -38,6 +38,7 @@ type testCase struct {
 	env    []string
 	limit  time.Duration // then it is killed
 	guest  *guest        // for a shim whose containers are in machines
+	own    bool          // of the project's own suite
 }
 
 // outcome is what a case's process printed, by test name, and what it left.

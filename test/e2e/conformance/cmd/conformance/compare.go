@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +36,15 @@ func compare(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if o.command { // upstream tests name no runtime
+		conf := filepath.Join(dir, "shim.toml")
+		if err := os.WriteFile(conf, []byte("[runtime]\ndriver = 'command'\n"), 0o644); err != nil {
+			return err
+		}
+		if err := os.Setenv("BERTH_SHIM_CONFIG", conf); err != nil {
+			return err
+		}
+	}
 	p, err := build(ctx, dir)
 	if err != nil {
 		return err
@@ -87,7 +97,14 @@ func (t *table) all(ctx context.Context, c testCase, g *guest) (o outcomes, err 
 	var group sync.WaitGroup
 	var shimErr, controlErr, vmErr error
 	runtimeDir := filepath.Dir(t.options.runtime)
-	group.Go(func() { o.shim, shimErr = runCase(ctx, c, t.options.shim, runtimeDir) })
+	ofShim := c
+	if c.own {
+		c.args = append(slices.Clone(c.args), "-runtime", t.options.runtime)
+		if t.options.command {
+			ofShim.args = c.args
+		}
+	}
+	group.Go(func() { o.shim, shimErr = runCase(ctx, ofShim, t.options.shim, runtimeDir) })
 	if t.options.control != "" {
 		group.Go(func() { o.control, controlErr = runCase(ctx, c, t.options.control, runtimeDir) })
 	}
@@ -155,9 +172,9 @@ func (t *table) own(ctx context.Context, p *programs, name string) error {
 	}
 	c := testCase{
 		binary: p.suite,
-		args: []string{"-test.run", "^" + name + "$", "-runtime", t.options.runtime,
-			"-payload", p.payload, "-fakeoci", p.fakeoci},
-		limit: ownLimit,
+		args:   []string{"-test.run", "^" + name + "$", "-payload", p.payload, "-fakeoci", p.fakeoci},
+		own:    true,
+		limit:  ownLimit,
 	}
 	if t.options.long {
 		c.limit = longLimit
