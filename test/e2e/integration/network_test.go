@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"berth/test/e2e/image"
 	"berth/test/e2e/node"
 )
 
@@ -252,5 +253,31 @@ func TestLateNetwork(t *testing.T) {
 		plugin("DEL")
 		kill(ctx, t, c.task, unix.SIGKILL)
 		c.delete(ctx, t, status(ctx, t, exit))
+	})
+}
+
+// TestCtrCNI has ctr make the network. Where it looks for CNI is fixed, so it is
+// given an /etc, /opt and /var/lib of its own, which nobody else sees.
+func TestCtrCNI(t *testing.T) {
+	eachGuest(t, func(t *testing.T, r runtimeCase) {
+		ctx := testContext(t, shared)
+		config := filepath.Join(t.TempDir(), "10-net.conflist")
+		text := strings.ReplaceAll(bridgeNetwork(7, 1400, `{"dst": "0.0.0.0/0"}`), "@DIR@", t.TempDir())
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ctr := shared.Command(ctx, "ctr").Path
+		script := `set -e
+mount -t tmpfs tmpfs /etc; mount -t tmpfs tmpfs /opt; mount -t tmpfs tmpfs /var/lib
+mkdir -p /etc/cni/net.d /opt/cni; cp "$1" /etc/cni/net.d/; ln -s "$2" /opt/cni/bin
+shift 2; exec "$@"`
+		out := must(shared.Run(shared.Command(ctx, "unshare", "--mount", "sh", "-c", script, "sh", config, filepath.Dir(ctr),
+			ctr, "run", "--rm", "--cni", "--runtime", r.name, "--fifo-dir", shared.FIFODir(), image.Demo, identifier(t),
+			"sh", "-c", "ip addr show dev eth0; ping -c 1 -W 5 10.88.7.1")))(t)
+		for _, want := range []string{"mtu 1400", "inet 10.88.7.2/24", "1 packets received"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("no %q in\n%s", want, out)
+			}
+		}
 	})
 }

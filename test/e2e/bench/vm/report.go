@@ -131,7 +131,7 @@ func (r *report) machine(vmm int) {
 	}
 	args := strings.Split(string(line), "\x00")
 	if i := slices.Index(args, "-accel"); i >= 0 && i+1 < len(args) {
-		r.Accelerator = args[i+1]
+		r.Accelerator, _, _ = strings.Cut(args[i+1], ",") // its options follow
 	}
 	if out, err := exec.Command(args[0], "--version").Output(); err == nil {
 		first, _, _ := strings.Cut(string(out), "\n")
