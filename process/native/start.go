@@ -59,7 +59,7 @@ func letGo(ctx context.Context, fifo string, init int) error {
 		return fmt.Errorf("exec fifo: %w", &os.PathError{Op: "open", Path: fifo, Err: err})
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if err := awaitInit(ctx, fd, init); err != nil {
+	if err := awaitInit(ctx, fd, unix.POLLIN, init); err != nil {
 		return err
 	}
 	switch n, err := unix.Read(fd, make([]byte, 1)); {
@@ -70,14 +70,18 @@ func letGo(ctx context.Context, fifo string, init int) error {
 	case n == 0: // somebody else has read it
 		return errStarted
 	}
+	// It is started, whatever comes now; the library returns when the init has
+	// closed the FIFO.
+	_ = awaitInit(ctx, fd, 0, init)
 	if err := os.Remove(fifo); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// awaitInit waits until the init has written, or is dead, or ctx ends.
-func awaitInit(ctx context.Context, fifo, init int) error {
+// awaitInit waits until the FIFO has what is waited for (poll(2)) or was closed by
+// the init, or that is dead, or ctx ends.
+func awaitInit(ctx context.Context, fifo int, what int16, init int) error {
 	end, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("make an event: %w", err)
@@ -95,7 +99,7 @@ func awaitInit(ctx context.Context, fifo, init int) error {
 	}()
 	for {
 		_, err := unix.Poll([]unix.PollFd{
-			{Fd: int32(fifo), Events: unix.POLLIN}, {Fd: int32(init), Events: unix.POLLIN}, {Fd: int32(end), Events: unix.POLLIN},
+			{Fd: int32(fifo), Events: what}, {Fd: int32(init), Events: unix.POLLIN}, {Fd: int32(end), Events: unix.POLLIN},
 		}, -1)
 		switch {
 		case errors.Is(err, unix.EINTR):
