@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"berth/test/e2e/conformance/daemon"
 )
@@ -16,6 +17,31 @@ import (
 // mostNodePSSRatio is what one shim for a hundred pods may have of the memory of
 // a hundred of the control's.
 const mostNodePSSRatio = 0.05
+
+// rest is two of the control's periods of giving memory back (30 s,
+// pkg/shim/shim.go), and some.
+const rest = 65 * time.Second
+
+// rested is what each uses after a rest. It is settled for many: of a hundred
+// some process's memory always changes a little.
+func (f *fleet) rested(ctx context.Context) ([][]usage, error) {
+	select {
+	case <-time.After(rest):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	all := make([][]usage, len(f.pids))
+	for which, pids := range f.pids {
+		for _, pid := range pids {
+			u, err := readUsage(pid)
+			if err != nil {
+				return nil, err
+			}
+			all[which] = append(all[which], u)
+		}
+	}
+	return all, nil
+}
 
 // nodeMemory measures what pods of one container each cost all together: by one
 // shim for all of them, and by the control, which has one for each. It fails if
@@ -51,7 +77,7 @@ func (b *bench) nodeMemory(ctx context.Context, out io.Writer, pods int) (retErr
 	if err != nil {
 		return err
 	}
-	all, err := f.settled(ctx)
+	all, err := f.rested(ctx)
 	if err != nil {
 		return err
 	}
