@@ -9,6 +9,8 @@ REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 # -T: see docs/performance.md, "Pages of the program".
 GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags no_grpc \
 	-ldflags '-s -w -T 0x511000 -X main.version=$(VERSION) -X main.revision=$(REVISION)'
+# What tests of runc's library are built with: its seccomp, without its CRIU.
+TAGS = -tags seccomp,runc_nocriu
 # The pod and the gpu shim have runc's library, whose first steps in a container are C, and
 # libseccomp; static all the same. runc_nocriu: CRIU's protocol would add 2 MB for what runc's
 # command line does.
@@ -48,12 +50,12 @@ build: ## Build the shims and tools into bin/
 	$(GPUBUILD) -o bin/ ./cmd/berth-gpu
 
 unit: setup ## Run the unit tests with the race detector (root)
-	BERTH_RUNC=$(CURDIR)/.tools/bin/runc go test -race -count=1 ./...
+	BERTH_RUNC=$(CURDIR)/.tools/bin/runc go test $(TAGS) -race -count=1 ./...
 
 test: setup build lint unit oracle conformance integration budget ## Run everything that must pass (root; what CI runs)
 
 test-long: test fuzz ## Run test, then the fuzzers, then all tests several times over
-	go test -race -count=5 ./...
+	go test $(TAGS) -race -count=5 ./...
 	go test ./cmd/berth-gpu -run 'TestKilled|TestRandom' -timeout 30m -args -long
 	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS) -long
 	$(GOTEST_E2E) -timeout 20m ./gpu -run TestSliceStorm -args -long
@@ -116,7 +118,7 @@ generate: ## Run the go:generate directives (protoc: Debian package protobuf-com
 
 check: build ## Quick check while working: build, go vet and unit tests, no set-up
 	go vet ./...
-	go test ./...
+	go test $(TAGS) ./...
 
 demo: ## Set up, build, and run containers and a pod under a private containerd (root)
 	@scripts/demo

@@ -72,8 +72,12 @@ func (b *bench) pair(p *pair, name string, shims ...string) error {
 		if err := os.WriteFile(private, program, 0o755); err != nil {
 			return err
 		}
+		runtime := ""
+		if b.options.command || shim == b.options.control {
+			runtime = b.options.runtime
+		}
 		p[i], err = daemon.New(daemon.Config{
-			Shim: private, Runtime: b.options.runtime, Payload: b.payload, Dir: home,
+			Shim: private, Runtime: runtime, Payload: b.payload, Dir: home,
 			Name: fmt.Sprintf("berth-%s-%s%d", filepath.Base(b.dir), name, i),
 		})
 		if err != nil {

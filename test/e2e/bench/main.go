@@ -28,6 +28,7 @@ func main() {
 type options struct {
 	shim, control, gpu, runtime, json string
 	rounds, pods, clients             int
+	command                           bool
 	check, onlyGPU                    bool
 	soakExecs, soakLives              int
 }
@@ -39,7 +40,8 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	flags.StringVar(&o.control, "control", "", "path of containerd-shim-runc-v2")
 	flags.StringVar(&o.gpu, "gpu", "", "path of the gpu shim, to compare with the shim; without it that is left out")
 	flags.BoolVar(&o.onlyGPU, "only-gpu", false, "measure the gpu shim alone")
-	flags.StringVar(&o.runtime, "runtime", "", "path of runc")
+	flags.StringVar(&o.runtime, "runtime", "", "path of runc, for the control, and with -command for the shims")
+	flags.BoolVar(&o.command, "command", false, "have the shims run runc, and not its library")
 	flags.StringVar(&o.json, "json", "", "also write the results to this file")
 	flags.IntVar(&o.rounds, "rounds", 30, "lives of a container to measure for each shim")
 	flags.IntVar(&o.pods, "pods", 50, "pods at once")

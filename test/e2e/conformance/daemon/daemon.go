@@ -14,7 +14,7 @@ import (
 // Config says which programs a Daemon uses. All paths are absolute.
 type Config struct {
 	Shim    string // the shim binary
-	Runtime string // the OCI runtime, passed as BinaryName
+	Runtime string // the OCI runtime, passed as BinaryName; "" is the shim's own default
 	Payload string // the static program of package payload
 	Dir     string // an empty private directory, its path under 30 bytes (socket names)
 	Name    string // the containerd namespace and the parent cgroup: unique on the host

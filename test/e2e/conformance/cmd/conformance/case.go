@@ -37,6 +37,7 @@ type testCase struct {
 	args   []string
 	env    []string
 	limit  time.Duration // then it is killed
+	own    bool          // of the project's own suite
 }
 
 // outcome is what a case's process printed, by test name, and what it left.

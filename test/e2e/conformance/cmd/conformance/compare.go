@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +36,15 @@ func compare(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if o.command { // upstream tests name no runtime
+		conf := filepath.Join(dir, "shim.toml")
+		if err := os.WriteFile(conf, []byte("[runtime]\ndriver = 'command'\n"), 0o644); err != nil {
+			return err
+		}
+		if err := os.Setenv("BERTH_SHIM_CONFIG", conf); err != nil {
+			return err
+		}
+	}
 	p, err := build(ctx, dir)
 	if err != nil {
 		return err
@@ -83,7 +93,14 @@ func (t *table) both(ctx context.Context, c testCase) (shim, control *outcome, e
 	var group sync.WaitGroup
 	var shimErr, controlErr error
 	runtimeDir := filepath.Dir(t.options.runtime)
-	group.Go(func() { shim, shimErr = runCase(ctx, c, t.options.shim, runtimeDir) })
+	ofShim := c
+	if c.own {
+		c.args = append(slices.Clone(c.args), "-runtime", t.options.runtime)
+		if t.options.command {
+			ofShim.args = c.args
+		}
+	}
+	group.Go(func() { shim, shimErr = runCase(ctx, ofShim, t.options.shim, runtimeDir) })
 	if t.options.control != "" {
 		group.Go(func() { control, controlErr = runCase(ctx, c, t.options.control, runtimeDir) })
 	}
@@ -144,9 +161,9 @@ func (t *table) own(ctx context.Context, p *programs, name string) error {
 	}
 	c := testCase{
 		binary: p.suite,
-		args: []string{"-test.run", "^" + name + "$", "-runtime", t.options.runtime,
-			"-payload", p.payload, "-fakeoci", p.fakeoci},
-		limit: ownLimit,
+		args:   []string{"-test.run", "^" + name + "$", "-payload", p.payload, "-fakeoci", p.fakeoci},
+		own:    true,
+		limit:  ownLimit,
 	}
 	if t.options.long {
 		c.limit = longLimit

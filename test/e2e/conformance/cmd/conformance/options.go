@@ -15,6 +15,7 @@ type options struct {
 	only                   string
 	stress                 time.Duration
 	long, verbose          bool
+	command                bool
 }
 
 // check makes the paths absolute and wants each to exist.
