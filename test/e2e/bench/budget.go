@@ -18,6 +18,8 @@ import (
 // where ours is linked so that these are not mapped whole (docs/performance.md).
 const (
 	mostAnonymousKiB = 2560
+	mostFurtherKiB   = 150      // for each container after the first
+	many             = 20       // containers
 	mostPSSRatio     = 0.5      // of the control's, beside one of it
 	mostBytes        = 12 << 20 // of the stripped program, of either shim
 	// mostGPUKiB is what the gpu shim may have beyond the pod shim's budget while
@@ -36,12 +38,22 @@ func (b *bench) check(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	more, err := b.launch(ctx, 1, many)
+	if err != nil {
+		return err
+	}
+	f.containers = append(f.containers, more.containers...)
+	for which := range f.pids {
+		f.pids[which] = append(f.pids[which], more.pids[which]...)
+	}
 	all, err := f.settled(ctx)
 	if err != nil {
 		return err
 	}
-	shim, control := all[0][0], all[1][0]
+	shim, control := all[0][0], all[len(all)-1][0]
 	ratio := float64(shim.pss) / float64(control.pss)
+	further := (all[0][1].anonymous - shim.anonymous) / (many - 1)
+	fmt.Fprintf(out, "each further container: anonymous %d KiB (budget %d)\n", further, mostFurtherKiB)
 	fmt.Fprintf(out, "idle shim with one container: anonymous %d KiB (budget %d), PSS %d KiB, %.2f of the control's %d (budget %.2f), RSS %d KiB; program %d bytes (budget %d)\n",
 		shim.anonymous, mostAnonymousKiB, shim.pss, ratio, control.pss, mostPSSRatio, shim.rss, info.Size(), mostBytes)
 	var over []error
@@ -51,6 +63,7 @@ func (b *bench) check(ctx context.Context, out io.Writer) error {
 	}{
 		{shim.anonymous == 0 || control.pss == 0, "nothing was measured"},
 		{shim.anonymous > mostAnonymousKiB, "anonymous memory is over budget"},
+		{further > mostFurtherKiB, "anonymous memory of each further container is over budget"},
 		{ratio > mostPSSRatio, "PSS is over budget"},
 		{info.Size() > mostBytes, "the program is over budget"},
 	} {

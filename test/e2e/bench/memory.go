@@ -138,10 +138,11 @@ func (f *fleet) down(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// memory measures idle shims: one of each with one container and with five,
-// and ten of each, whose pages of the program are shared.
+// memory measures idle shims: one of each with one container, with five and with
+// twenty, and many of each, whose pages of the program are shared.
 func (b *bench) memory(ctx context.Context, r *report) error {
-	for _, size := range []struct{ shims, containers int }{{1, 1}, {1, 5}, {10, 1}} {
+	alone := make([]int, len(b.daemons)) // anonymous memory with one container
+	for _, size := range []struct{ shims, containers int }{{1, 1}, {1, 5}, {1, 20}, {b.options.rounds, 1}} {
 		f, err := b.launch(ctx, size.shims, size.containers)
 		if err != nil {
 			return err
@@ -150,12 +151,18 @@ func (b *bench) memory(ctx context.Context, r *report) error {
 		if err != nil {
 			return err
 		}
-		name := fmt.Sprintf("%d idle, %d containers", size.shims, size.containers)
+		name := fmt.Sprintf(idleName, size.shims, size.containers)
 		for which, list := range all {
 			for _, u := range list {
 				r.memory(name+": PSS", which, u.pss)
 				r.memory(name+": RSS", which, u.rss)
 				r.memory(name+": anonymous", which, u.anonymous)
+				switch size.containers {
+				case 1:
+					alone[which] = u.anonymous
+				case 20:
+					r.memory(eachFurther, which, (u.anonymous-alone[which])/19)
+				}
 			}
 		}
 		if err := f.down(ctx); err != nil {
