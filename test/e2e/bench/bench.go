@@ -24,6 +24,7 @@ type bench struct {
 	dir     string
 	payload string
 	daemons sides
+	node    sides     // with one shim for all pods, and the control; empty if not asked for
 	gpu     *gpuBench // nil without a gpu shim to measure
 }
 
@@ -31,15 +32,18 @@ type bench struct {
 type sides []*daemon.Daemon
 
 // side is what one of them runs.
-type side struct{ name, shim, runtime string }
+type side struct {
+	name, shim, runtime string
+	env                 []string // of containerd
+}
 
 // sides are what a run compares. A shim that is not told a runtime drives runc's
 // library, its default, and one that is runs it.
 func (o options) sides() (list []side) {
 	for name := range strings.SplitSeq(o.drivers, ",") {
-		list = append(list, side{name, o.shim, o.driven(name)})
+		list = append(list, side{name: name, shim: o.shim, runtime: o.driven(name)})
 	}
-	return append(list, side{"control", o.control, o.runtime})
+	return append(list, side{name: "control", shim: o.control, runtime: o.runtime})
 }
 
 // driven is the runtime to name for a driver.
@@ -79,6 +83,11 @@ func prepare(ctx context.Context, o options) (_ *bench, retErr error) {
 	if err := b.add(&b.daemons, "", o.sides()...); err != nil {
 		return nil, err
 	}
+	if o.node {
+		if err := b.addNode(); err != nil {
+			return nil, err
+		}
+	}
 	if o.gpu != "" {
 		b.gpu, err = newGPUBench(b)
 	}
@@ -106,7 +115,7 @@ func (b *bench) add(to *sides, name string, list ...side) error {
 			return err
 		}
 		d, err := daemon.New(daemon.Config{
-			Shim: private, Runtime: s.runtime, Payload: b.payload, Dir: home,
+			Shim: private, Runtime: s.runtime, Payload: b.payload, Dir: home, Env: s.env,
 			Name: fmt.Sprintf("berth-%s-%s", filepath.Base(b.dir), own),
 		})
 		if err != nil {
@@ -120,9 +129,9 @@ func (b *bench) add(to *sides, name string, list ...side) error {
 // all are the daemons there are.
 func (b *bench) all() []*daemon.Daemon {
 	if b.gpu != nil {
-		return slices.Concat(b.daemons, b.gpu.daemons)
+		return slices.Concat(b.daemons, b.node, b.gpu.daemons)
 	}
-	return b.daemons
+	return slices.Concat(b.daemons, b.node)
 }
 
 // close ends what still runs and removes every file.
@@ -140,19 +149,28 @@ func (b *bench) close() error {
 	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
 }
 
+// part is one of the measurements.
+type part struct {
+	name    string
+	measure func(context.Context, *report) error
+}
+
 // measure does every measurement and prints the tables.
 func (b *bench) measure(ctx context.Context, out io.Writer) error {
 	r := newReport(b.options)
-	parts := []func(context.Context, *report) error{b.lives, b.probes, b.crowd, b.execs, b.memory}
-	if b.options.onlyGPU {
-		parts = nil
+	parts := []part{{"lives", b.lives}, {"probes", b.probes}, {"crowd", b.crowd}, {"execs", b.execs}, {"memory", b.memory}}
+	if b.options.node {
+		parts = append(parts, part{"node", b.nodeMemory})
 	}
 	if b.gpu != nil {
 		r.GPU.Driver = fmt.Sprintf("fake driver %s of 8 %s", b.gpu.driver.Version, b.gpu.driver.GPUs[0].Name)
-		parts = append(parts, b.gpu.lives, b.gpu.hook, b.gpu.memory)
+		parts = append(parts, part{"gpu", b.gpu.lives}, part{"gpu", b.gpu.hook}, part{"gpu", b.gpu.memory})
 	}
 	for _, part := range parts {
-		if err := part(ctx, r); err != nil {
+		if only := b.options.only; only != "" && !slices.Contains(strings.Split(only, ","), part.name) {
+			continue
+		}
+		if err := part.measure(ctx, r); err != nil {
 			return err
 		}
 		if err := b.clean(); err != nil {

@@ -75,7 +75,7 @@ func newGPUBench(b *bench) (_ *gpuBench, retErr error) {
 		return nil, err
 	}
 	return g, b.add(&g.daemons, "g",
-		side{"gpu", b.options.gpu, ""}, side{"pod", b.options.shim, ""})
+		side{name: "gpu", shim: b.options.gpu}, side{name: "pod", shim: b.options.shim})
 }
 
 // image makes the root file system: the payload, and what the loader of a

@@ -29,7 +29,8 @@ func main() {
 type options struct {
 	shim, control, gpu, runtime, json string
 	rounds, pods, clients             int
-	check, onlyGPU                    bool
+	check, node                       bool
+	only                              string
 	drivers                           string
 	soakExecs, soakLives              int
 }
@@ -40,11 +41,12 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	flags.StringVar(&o.shim, "shim", "", "path of the shim")
 	flags.StringVar(&o.control, "control", "", "path of containerd-shim-runc-v2")
 	flags.StringVar(&o.gpu, "gpu", "", "path of the gpu shim, to compare with the shim; without it that is left out")
-	flags.BoolVar(&o.onlyGPU, "only-gpu", false, "measure the gpu shim alone")
+	flags.StringVar(&o.only, "only", "", "measure these alone: lives, probes, crowd, execs, memory, node, gpu")
 	flags.StringVar(&o.runtime, "runtime", "", "path of runc, for the control and the driver command")
 	flags.StringVar(&o.json, "json", "", "also write the results to this file")
 	flags.IntVar(&o.rounds, "rounds", 40, "samples of each quantity, and lives of a container, for each shim; 5 is quick")
 	flags.StringVar(&o.drivers, "drivers", "native", "how the shim drives runc, each measured: native, command")
+	flags.BoolVar(&o.node, "node", false, "measure 100 pods in one shim, group = \"node\", too")
 	flags.IntVar(&o.pods, "pods", 50, "pods at once")
 	flags.IntVar(&o.clients, "clients", 16, "clients that exec at once")
 	flags.BoolVar(&o.check, "check", false, "measure memory and size alone and fail beyond the budget")

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,7 +30,8 @@ type report struct {
 	Control string `json:"control"`
 	Shim    string `json:"shim"`
 	table
-	GPU *gpuReport `json:"gpu,omitempty"`
+	Node *table     `json:"node,omitempty"` // one shim for all pods
+	GPU  *gpuReport `json:"gpu,omitempty"`
 }
 
 // table collects samples by name.
@@ -63,6 +65,9 @@ func newReport(o options) *report {
 	}
 	for _, s := range o.sides() {
 		r.Sides = append(r.Sides, s.name)
+	}
+	if o.node {
+		r.Node = &table{Sides: []string{"one shim", "control"}}
 	}
 	if o.gpu != "" {
 		r.GPU = &gpuReport{table: table{Sides: []string{"gpu", "pod"}}}
@@ -158,8 +163,17 @@ func (r *report) print(out io.Writer) error {
 	if err := r.table.print(out); err != nil {
 		return err
 	}
-	if err := printTargets(out, &r.table); err != nil || r.GPU == nil {
+	if err := printTargets(out, &r.table); err != nil {
 		return err
+	}
+	if r.Node != nil {
+		fmt.Fprint(out, "\nall pods in one shim\n\n")
+		if err := errors.Join(r.Node.print(out), printTargets(out, r.Node)); err != nil {
+			return err
+		}
+	}
+	if r.GPU == nil {
+		return nil
 	}
 	return r.GPU.print(out)
 }

@@ -17,6 +17,7 @@ const (
 	probesCPU     = "CPU time of 1,000 execs"
 	exitsAtOnce   = "exits per second"
 	eachFurther   = "each further container: anonymous"
+	nodePSS       = "100 pods: PSS of all shims"
 	idleName      = "%d idle, %d containers"
 )
 
@@ -39,6 +40,7 @@ var targets = [...]target{
 	{fmt.Sprintf(idleName, 1, 1) + ": PSS", 0.5, true, false},
 	{fmt.Sprintf(idleName, 1, 1) + ": anonymous", 2560, false, false},
 	{eachFurther, 150, false, false},
+	{nodePSS, 0.05, true, false},
 }
 
 // of is what a side has reached.

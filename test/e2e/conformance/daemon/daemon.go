@@ -13,11 +13,12 @@ import (
 
 // Config says which programs a Daemon uses. All paths are absolute.
 type Config struct {
-	Shim    string // the shim binary
-	Runtime string // the OCI runtime, passed as BinaryName; "" is the shim's own default
-	Payload string // the static program of package payload
-	Dir     string // an empty private directory, its path under 30 bytes (socket names)
-	Name    string // the containerd namespace and the parent cgroup: unique on the host
+	Shim    string   // the shim binary
+	Runtime string   // the OCI runtime, passed as BinaryName; "" is the shim's own default
+	Payload string   // the static program of package payload
+	Dir     string   // an empty private directory, its path under 30 bytes (socket names)
+	Name    string   // the containerd namespace and the parent cgroup: unique on the host
+	Env     []string // more of containerd's environment, which shims inherit
 }
 
 // Daemon is one pretended containerd. Its methods may be called concurrently.
@@ -94,6 +95,7 @@ func (d *Daemon) command(bundle *Bundle, action string, extra ...string) *exec.C
 	cmd.Dir = bundle.Dir
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=2", "MAX_SHIM_VERSION=2",
 		"TTRPC_ADDRESS="+d.Events.Path, "GRPC_ADDRESS="+filepath.Join(d.Dir, "grpc.sock"), "NAMESPACE="+d.Name)
+	cmd.Env = append(cmd.Env, d.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
 }
