@@ -12,12 +12,11 @@ GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags no_grpc \
 	-ldflags '-s -w -T 0x511000 -X main.version=$(VERSION) -X main.revision=$(REVISION)'
 # What tests of runc's library are built with: its seccomp, without its CRIU.
 TAGS = -tags seccomp,runc_nocriu
-# The pod and the gpu shim have runc's library, whose first steps in a container are C, and
-# libseccomp; static all the same. runc_nocriu: CRIU's protocol would add 2 MB for what runc's
-# command line does.
+# The pod and the gpu shim and the guests' agent have runc's library, whose first steps in a container
+# are C, and libseccomp; static all the same. runc_nocriu: CRIU's protocol would add 2 MB for what
+# runc's command line does. -Ttext-segment: large folios of the page cache are then not mapped whole.
 NATIVEBUILD = CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags no_grpc,seccomp,runc_nocriu,netgo,osusergo \
-	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) \
-	-extldflags "-static -Wl,-Ttext-segment=0x510000"'
+	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) -extldflags "-static -Wl,-Ttext-segment=0x510000"'
 # berth-gpu has cgo too, and without -z lazy it would not start unless every symbol of NVML were loaded.
 GPUBUILD = CGO_ENABLED=1 go build -trimpath -buildvcs=false \
 	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) -extldflags "-Wl,-z,lazy"'
@@ -47,8 +46,8 @@ setup: ## Install Debian packages and build the pinned tools into .tools/bin (ro
 
 build: ## Build the shims and tools into bin/
 	@mkdir -p bin
-	$(GOBUILD) -o bin/ ./cmd/berth ./cmd/berth-agent ./cmd/containerd-shim-vm-v2
-	$(NATIVEBUILD) -o bin/ ./cmd/containerd-shim-pod-v2 ./cmd/containerd-shim-gpu-v2
+	$(GOBUILD) -o bin/ ./cmd/berth ./cmd/containerd-shim-vm-v2
+	$(NATIVEBUILD) -o bin/ ./cmd/berth-agent ./cmd/containerd-shim-pod-v2 ./cmd/containerd-shim-gpu-v2
 	$(GPUBUILD) -o bin/ ./cmd/berth-gpu
 
 unit: setup ## Run the unit tests with the race detector (root)
@@ -92,8 +91,9 @@ integration: setup build ## Drive a private containerd with its client, ctr and 
 	$(GOTEST_E2E) -timeout 15m ./integration -runtimes io.containerd.pod.v2
 	$(GOTEST_E2E) -timeout 15m ./gpu
 
-conformance: setup build ## Run the shim test suites against this shim and containerd-shim-runc-v2 (root)
+conformance: setup build ## Run the shim test suites against this shim, by runc's library and by runc, and containerd-shim-runc-v2 (root)
 	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS)
+	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS) -command -stress 0
 
 compat: setup build ## Run one shim under containerd 1.7 to 2.4, and upgrade across them (root; first time 25 minutes)
 	scripts/compat/build
@@ -113,7 +113,7 @@ guest: setup build ## Build the image that guests of the vm shim boot from into 
 
 test-vm: setup build ## Boot guests, and drive a private containerd whose pods they are (root; emulated where KVM does not run them)
 	@scripts/guest/build $(CURDIR)/.tools/guest
-	BERTH_GUEST=1 go test -count=1 -p 1 -timeout 20m ./sandbox/vm ./cmd/containerd-shim-vm-v2
+	BERTH_GUEST=1 go test -count=1 -p 1 -timeout 20m ./sandbox/vm ./sandbox/template ./cmd/containerd-shim-vm-v2
 	$(GOTEST_E2E) -timeout 40m ./integration -runtimes io.containerd.vm.v2
 
 generate: ## Run the go:generate directives (protoc: Debian package protobuf-compiler)

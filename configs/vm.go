@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/pelletier/go-toml/v2"
 )
 
@@ -42,6 +43,8 @@ type VM struct {
 	UIDBase int `toml:"uid_base"`
 	// Template is how machines come to be.
 	Template TemplateMode `toml:"template"`
+	// Pause is what stops when a pod's last container that runs is paused.
+	Pause PauseMode `toml:"pause"`
 	// TemplateIdle is how long templates are kept that nobody asks for, in
 	// seconds.
 	TemplateIdle int `toml:"template_idle"`
@@ -66,7 +69,7 @@ func DefaultVM() VM {
 	return VM{
 		Accel: []string{"kvm"}, Image: "/var/lib/berth/guest",
 		QEMU: "/usr/bin/qemu-system-x86_64", Virtiofsd: "/usr/lib/qemu/virtiofsd",
-		RunDir: "/run/berth/vm", UIDBase: 2_000_000_000, Template: NoTemplate, TemplateIdle: 900,
+		RunDir: "/run/berth/vm", UIDBase: 2_000_000_000, Template: NoTemplate, Pause: PauseContainer, TemplateIdle: 900,
 		MemoryMiB: 512, CPUs: 1, MaxMemoryMiB: 64 << 10, MaxCPUs: 32,
 	}
 }
@@ -115,6 +118,8 @@ func (c VM) validate() error {
 		return fmt.Errorf("template is %.64q: it must be off, copy or cow", c.Template)
 	}
 	switch {
+	case c.Pause != PauseContainer && c.Pause != PauseMachine:
+		return fmt.Errorf("pause is %.64q: it must be container or machine", c.Pause)
 	case c.TemplateIdle < 1 || c.TemplateIdle > 7*24*3600:
 		return fmt.Errorf("template_idle is %d: it must be 1 to 604800 seconds", c.TemplateIdle)
 	case c.UIDBase < 1000 || c.UIDBase > math.MaxInt32-pidMax:
@@ -132,9 +137,11 @@ func (c VM) validate() error {
 const (
 	VMMemory = "berth.dev/vm-memory" // MiB
 	VMCPUs   = "berth.dev/vm-cpus"
-	// criMemory is what the CRI says of the limits of a pod's containers, in
-	// bytes, 0 if there is none.
-	criMemory = "io.kubernetes.cri.sandbox-memory"
+	// What the CRI says of the limits of a pod's containers together: memory in
+	// bytes, 0 if there is none, and CPU time in each period, in µs.
+	criMemory    = "io.kubernetes.cri.sandbox-memory"
+	criCPUQuota  = "io.kubernetes.cri.sandbox-cpu-quota"
+	criCPUPeriod = "io.kubernetes.cri.sandbox-cpu-period"
 )
 
 // guestOverheadMiB is what the guest's kernel and agent take: a container may
@@ -142,12 +149,18 @@ const (
 const guestOverheadMiB = 96
 
 // Size is that of a machine for a pod with these annotations. What a pod says of
-// its machine counts, within the bounds; then what the CRI says of its limits;
-// then the default. The error is errdefs.ErrInvalidArgument.
-func (c VM) Size(annotations map[string]string) (memoryMiB, cpus int, err error) {
+// its machine counts, within the bounds; then what the CRI says of its limits,
+// or else those that its first container has (own may be nil); then the
+// default. No other annotation says anything here. The error is
+// errdefs.ErrInvalidArgument.
+func (c VM) Size(annotations map[string]string, own *specs.LinuxResources) (memoryMiB, cpus int, err error) {
 	memoryMiB, cpus = c.MemoryMiB, c.CPUs
-	if limit, err := strconv.ParseInt(annotations[criMemory], 10, 64); err == nil && limit > 0 {
-		memoryMiB = int(min(max(limit>>20+guestOverheadMiB, int64(c.MemoryMiB)), int64(c.MaxMemoryMiB)))
+	memory, quota, period := limits(annotations, own)
+	if memory > 0 {
+		memoryMiB = int(min(max(memory>>20+guestOverheadMiB, int64(c.MemoryMiB)), int64(c.MaxMemoryMiB)))
+	}
+	if quota > 0 && period > 0 {
+		cpus = int(min(max((quota-1)/period+1, int64(c.CPUs)), int64(c.MaxCPUs)))
 	}
 	for _, a := range []struct {
 		name      string
@@ -168,4 +181,41 @@ func (c VM) Size(annotations map[string]string) (memoryMiB, cpus int, err error)
 		*a.into = n
 	}
 	return memoryMiB, cpus, nil
+}
+
+// PauseMode is what is stopped by pausing.
+type PauseMode string
+
+const (
+	// PauseContainer freezes containers: the guest's kernel goes on.
+	PauseContainer PauseMode = "container"
+	// PauseMachine stops the machine too, once all its containers are frozen.
+	PauseMachine PauseMode = "machine"
+)
+
+// limits are those of the pod, or of its first container where nobody speaks for
+// the pod; 0 is none.
+func limits(annotations map[string]string, own *specs.LinuxResources) (memory, quota, period int64) {
+	_, ofPod := annotations[criMemory]
+	if ofPod {
+		for name, into := range map[string]*int64{criMemory: &memory, criCPUQuota: &quota, criCPUPeriod: &period} {
+			if n, err := strconv.ParseInt(annotations[name], 10, 64); err == nil {
+				*into = n
+			}
+		}
+		return memory, quota, period
+	}
+	if own == nil {
+		return 0, 0, 0
+	}
+	if own.Memory != nil && own.Memory.Limit != nil {
+		memory = *own.Memory.Limit
+	}
+	if own.CPU != nil && own.CPU.Quota != nil {
+		quota, period = *own.CPU.Quota, 100_000 // the kernel's default
+		if own.CPU.Period != nil && *own.CPU.Period > 0 {
+			period = int64(min(*own.CPU.Period, math.MaxInt32))
+		}
+	}
+	return memory, quota, period
 }

@@ -16,13 +16,13 @@ import (
 // import. Imports point one way; a package that is not here may not exist.
 var allowed = map[string][]string{
 	"berth/cmd/berth":                  {"berth/gpu", "berth/gpu/ledger", "berth/gpu/mps", "berth/gpu/nvml", "berth/hooks", "berth/process", "berth/configs", "berth/sandbox/template", "berth/sandbox/vm/image/build"},
-	"berth/cmd/berth-agent":            {"berth/process", "berth/process/oci", "berth/sandbox/agent", "berth/sandbox/agentapi", "berth/sandbox/mux"},
+	"berth/cmd/berth-agent":            {"berth/process", "berth/process/native", "berth/sandbox/agent", "berth/sandbox/agentapi", "berth/sandbox/mux"},
 	"berth/cmd/berth-gpu":              {"berth/gpu/ledger", "berth/gpu/mig", "berth/gpu/nvml"},
 	"berth/cmd/containerd-shim-gpu-v2": {"berth/shim", "berth/shim/driver", "berth/process/native", "berth/gpu", "berth/hooks", "berth/configs"},
 	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/shim/driver", "berth/process/native", "berth/hooks", "berth/configs"},
 	"berth/cmd/containerd-shim-vm-v2": {
 		"berth/shim", "berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/remote", "berth/sandbox/template", "berth/sandbox/vm",
-		"berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/network", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs",
+		"berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/network", "berth/sandbox/vm/vfio", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs",
 	},
 
 	"berth/shim":                {"berth/sandbox", "berth/sandbox/turnstile", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
@@ -31,7 +31,7 @@ var allowed = map[string][]string{
 	"berth/sandbox/agent":       {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/sandbox/netlink", "berth/sandbox/turnstile"},
 	"berth/sandbox/mux":         {},
 	"berth/sandbox/netlink":     {},
-	"berth/sandbox/remote":      {"berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/process", "berth/process/oci", "berth/process/cgroup"},
+	"berth/sandbox/remote":      {"berth/sandbox", "berth/sandbox/vm/vfio", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/process", "berth/process/oci", "berth/process/cgroup"},
 	"berth/sandbox/agentapi":    {},
 	"berth/sandbox/turnstile":   {},
 	"berth/sandbox/runtimetest": {"berth/sandbox", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs"},
@@ -51,12 +51,13 @@ var allowed = map[string][]string{
 	"berth/gpu/rootfs":     {},
 	"berth/configs":        {},
 
-	"berth/sandbox/vm":             {"berth/process", "berth/process/cgroup", "berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/kvm", "berth/sandbox/vm/qmp"},
+	"berth/sandbox/vm":             {"berth/process", "berth/process/cgroup", "berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/kvm", "berth/sandbox/vm/qmp", "berth/sandbox/vm/vfio"},
 	"berth/sandbox/template":       {"berth/process", "berth/process/cgroup", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/sandbox/vm", "berth/sandbox/vm/image"},
 	"berth/sandbox/vm/jail":        {},
 	"berth/sandbox/vm/kvm":         {},
 	"berth/sandbox/vm/network":     {"berth/sandbox/agentapi", "berth/sandbox/netlink"},
 	"berth/sandbox/vm/qmp":         {},
+	"berth/sandbox/vm/vfio":        {},
 	"berth/sandbox/vm/image":       {},
 	"berth/sandbox/vm/image/build": {"berth/sandbox/vm/image"},
 

@@ -11,13 +11,16 @@ import (
 	"sync/atomic"
 
 	"berth/process"
-	"berth/process/oci"
+	"berth/process/native"
 	"berth/sandbox/agent"
 	"berth/sandbox/agentapi"
 	"berth/sandbox/mux"
 )
 
 func main() {
+	if native.IsInit(os.Args) {
+		native.Init()
+	}
 	// As PID 1 there is nothing to return to: the kernel's panic ends the
 	// machine, and what was said is in the host's error.
 	if err := run(os.Args); err != nil {
@@ -76,7 +79,7 @@ func serve(port *os.File, supervisor *process.Supervisor) (bool, error) {
 		Supervisor: supervisor, Dir: bundles, Share: agentapi.ShareDir, Network: true,
 		Disks: agent.SCSIDisks{}, DiskDir: agentapi.DiskDir,
 		Runtime: func(bundle string) agent.Runtime {
-			return &oci.CLI{Binary: "/bin/runc", Root: "/run/runc", Dir: bundle, Supervisor: supervisor}
+			return &native.Driver{Root: "/run/runc", Dir: bundle, Supervisor: supervisor}
 		},
 		Renew: func(r *agentapi.RenewRequest) error {
 			renewed.Store(true)

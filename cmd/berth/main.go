@@ -29,6 +29,7 @@ const usage = `usage: berth COMMAND
   berth gpu metrics              the MIG devices in Prometheus' text format
   berth check                    how runc is driven here, and which version of its library the shims have
   berth guest build              make the image that guests of the vm shim boot from
+  berth guest prune              remove what earlier builds of it have left
   berth guest templates [drop]   what guests are made as copies of; let go of it
   berth version
 

@@ -19,6 +19,7 @@ import (
 	"berth/sandbox/vm"
 	"berth/sandbox/vm/image"
 	"berth/sandbox/vm/network"
+	"berth/sandbox/vm/vfio"
 )
 
 // booter makes the machine of one pod.
@@ -47,7 +48,11 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 	if err != nil {
 		return nil, err
 	}
-	memory, cpus, err := conf.Size(r.Spec.Annotations)
+	memory, cpus, err := conf.Size(r.Spec.Annotations, r.Spec.Linux.Resources)
+	if err != nil {
+		return nil, err
+	}
+	passed, err := vfio.Find("/sys", r.Spec.Linux.Devices)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +82,7 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 	own := conf.UIDBase + os.Getpid()
 	m, err := b.machine(ctx, r.Spec.Hostname, vm.Config{
 		ID: b.id, Supervisor: b.sup, Image: img, Accel: []vm.Accel{accel}, MemoryMiB: conf.Class(memory), CPUs: cpus,
-		Share: r.Share, NICs: nics, Network: namespace, QEMU: conf.QEMU, Virtiofsd: conf.Virtiofsd,
+		Share: r.Share, NICs: nics, VFIO: passed, Network: namespace, QEMU: conf.QEMU, Virtiofsd: conf.Virtiofsd,
 		Launcher: []string{self, launchArg}, UID: own, GID: own, Cgroup: cgroupsPath(r.Spec, b.id),
 	})
 	if err != nil {
@@ -184,11 +189,25 @@ func (m machine) AddDisk(ctx context.Context, serial string, f *os.File, readOnl
 
 func (m machine) Conn() io.ReadWriteCloser { return m.Transport() }
 
+// Limit has the machine be limited as its pod is.
+func (m machine) Limit(ctx context.Context, l remote.Limits) error {
+	return m.Machine.Limit(ctx, vm.Limits(l))
+}
+
 func (m machine) Kill(why error) { m.Machine.Kill(why.Error()) }
 
 func (m machine) Err() error {
-	if exit := m.Exit(); exit != nil {
+	switch exit := m.Exit(); {
+	case exit == nil:
+		return nil
+	case exit.Reason == vm.HostOOM, exit.Reason == vm.GuestOOM:
+		return outOfMemory{exit}
+	default:
 		return exit
 	}
-	return nil
 }
+
+// outOfMemory is the exit of a machine that had too little.
+type outOfMemory struct{ *vm.Exit }
+
+func (outOfMemory) Is(target error) bool { return target == remote.ErrOutOfMemory }

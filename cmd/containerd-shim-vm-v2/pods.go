@@ -52,7 +52,7 @@ func (p *pods) runtime(c shim.RuntimeConfig) (sandbox.Runtime, error) {
 	b := booter{conf: conf, sup: c.Supervisor, id: id, state: state(dir + ".json"), hostMounts: c.HostMounts}
 	rt := remote.New(remote.Config{
 		Host: sandbox.ThisKernel(c.Supervisor), Share: dir, GuestShare: agentapi.ShareDir, GuestDisks: agentapi.DiskDir,
-		Boot: b.boot, Reclaim: b.state.reclaim,
+		Boot: b.boot, Reclaim: b.state.reclaim, PauseMachine: conf.Pause == configs.PauseMachine,
 	})
 	if p.pod == nil {
 		p.pod = make(map[string]*remote.Runtime)

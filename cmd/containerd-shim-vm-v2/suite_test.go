@@ -65,8 +65,9 @@ func buildGuest(dir string) error {
 		return err
 	}
 	agent := filepath.Join(dir, "berth-agent")
-	cmd := exec.Command("go", "build", "-o", agent, "../berth-agent")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd := exec.Command("go", "build", "-tags", "no_grpc,seccomp,runc_nocriu,netgo,osusergo", "-ldflags", "-s -w -extldflags -static",
+		"-o", agent, "../berth-agent") // as make build does
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the agent: %w: %s", err, out)
 	}

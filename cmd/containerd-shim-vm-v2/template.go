@@ -38,10 +38,11 @@ func exitCode(what string, err error) int {
 	return 0
 }
 
-// machine makes the machine: of a template, if that is wanted and there is one.
+// machine makes the machine: of a template, if that is wanted and there is one,
+// and no device has to be there from the start.
 // Whatever is wrong with that, the machine boots.
 func (b *booting) machine(ctx context.Context, hostname string, c vm.Config) (*vm.Machine, error) {
-	if b.conf.Template != configs.NoTemplate {
+	if b.conf.Template != configs.NoTemplate && len(c.VFIO) == 0 {
 		m, err := b.clone(ctx, hostname, c)
 		if err == nil {
 			return m, nil

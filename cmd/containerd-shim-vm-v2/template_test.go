@@ -4,9 +4,13 @@ package main
 
 import (
 	"context"
+	"net"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"berth/configs"
 	"berth/process"
@@ -24,6 +28,7 @@ func TestClonedMachine(t *testing.T) {
 	keeper(t, cloned)
 	before := given(t, cloned)
 	runtimetest.Run(t, newHost(cloned))
+	runtimetest.RunDisks(t, newHost(cloned))
 	if after := given(t, cloned); after == before {
 		t.Errorf("no machine was made of the template: %d were before, %d are after", before, after)
 	}
@@ -73,6 +78,58 @@ func keeper(t *testing.T, conf configs.VM) {
 			t.Error(err)
 		}
 	})
+}
+
+// A keeper that gives out what is no template costs a pod some time, and nothing
+// else.
+func TestBrokenTemplate(t *testing.T) {
+	needGuest(t)
+	cloned := conf
+	cloned.Template, cloned.RunDir = configs.CopiedTemplate, t.TempDir()
+	dir := template.Dir(cloned.RunDir)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: filepath.Join(dir, "socket"), Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan int)
+	go func() {
+		n := 0
+		for {
+			conn, err := l.AcceptUnix()
+			if err != nil {
+				asked <- n
+				return
+			}
+			n++
+			giveBroken(conn, int64(cloned.Class(cloned.MemoryMiB))<<20)
+		}
+	}()
+	runtimetest.Run(t, newHost(cloned))
+	_ = l.Close()
+	if <-asked == 0 {
+		t.Error("nobody has asked for a template")
+	}
+}
+
+// giveBroken answers as a keeper does, with sealed files in which there is nothing.
+func giveBroken(conn *net.UnixConn, size int64) {
+	defer func() { _ = conn.Close() }()
+	_, _ = conn.Read(make([]byte, 64<<10))
+	var fds []int
+	for _, size := range []int64{size, 0} {
+		fd, err := unix.MemfdCreate("broken", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+		if err != nil {
+			return
+		}
+		defer func() { _ = unix.Close(fd) }()
+		_ = unix.Ftruncate(fd, size)
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
+		fds = append(fds, fd)
+	}
+	_, _, _ = conn.WriteMsgUnix([]byte(`{"templates": [{"state": "ready"}]}`), unix.UnixRights(fds...), nil)
 }
 
 func given(t *testing.T, conf configs.VM) (n int) {

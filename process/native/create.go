@@ -15,7 +15,6 @@ import (
 	"github.com/moby/sys/userns"
 	"github.com/opencontainers/cgroups/systemd"
 	"github.com/opencontainers/runc/libcontainer"
-	"github.com/opencontainers/runc/libcontainer/specconv"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -75,15 +74,7 @@ func (d *Driver) create(call *call, r *oci.CreateRequest) (*process.Process, err
 func createError(err error) error { return fmt.Errorf("runc create failed: %w", err) }
 
 func (d *Driver) newContainer(r *oci.CreateRequest, spec *specs.Spec) (*libcontainer.Container, error) {
-	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
-		CgroupName:       r.ID,
-		UseSystemdCgroup: d.SystemdCgroup,
-		NoPivotRoot:      r.NoPivotRoot,
-		NoNewKeyring:     r.NoNewKeyring,
-		Spec:             spec,
-		RootlessEUID:     os.Geteuid() != 0,
-		RootlessCgroups:  d.rootlessCgroups(),
-	})
+	config, err := d.convert(r, spec)
 	if err != nil {
 		return nil, err
 	}

@@ -18,8 +18,9 @@
 // # Processes
 //
 // The library forks this very program, with the argument "init" ([IsInit],
-// [Init]), from a sealed copy of its file; that program becomes the container's
-// process. It waits for its own helpers through os/exec, which the supervisor
+// [Init]), from a view of its file that nobody can write (an overlay that is
+// mounted nowhere: 0.2 ms a call and no memory; where the kernel refuses that, a
+// sealed copy in memory: 4 ms); that program becomes the container's process. It waits for its own helpers through os/exec, which the supervisor
 // spares while a call is under way ([process.Supervisor.Spare]); what a call has
 // made is adopted before the call returns. The library sets no
 // PR_SET_PDEATHSIG, so that its threads may end.

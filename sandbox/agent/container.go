@@ -49,9 +49,11 @@ func (s *server) Create(ctx context.Context, r *agentapi.CreateRequest) (_ *agen
 	if !validID(r.Container) {
 		return nil, fmt.Errorf("container id %q: %w", r.Container, errdefs.ErrInvalidArgument)
 	}
-	if err := s.reserve(r.Container); err != nil {
+	ctx, made, err := s.reserve(ctx, r.Container)
+	if err != nil {
 		return nil, err
 	}
+	defer made()
 	c := &container{id: r.Container, bundle: filepath.Join(s.cfg.Dir, r.Container)}
 	defer func() {
 		if retErr != nil {
@@ -97,6 +99,9 @@ func (s *server) Create(ctx context.Context, r *agentapi.CreateRequest) (_ *agen
 	if err := init.stdio.Attach(ctx); err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil { // nobody wants it any more
+		return nil, err
+	}
 	s.openCgroup(c)
 	s.keep(c)
 	return &agentapi.Empty{}, nil
@@ -112,14 +117,47 @@ func (s *server) openCgroup(c *container) {
 	c.oom = s.watchOOM(c.id, c.cgroup)
 }
 
-func (s *server) reserve(id string) error {
+// making is a container on its way.
+type making struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when it is there, or nothing of it
+}
+
+// reserve takes a container's name. made is called at the end of its making,
+// which a Delete cuts short.
+func (s *server) reserve(ctx context.Context, id string) (_ context.Context, made func(), _ error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.containers[id]; ok {
-		return fmt.Errorf("container %q exists: %w", id, errdefs.ErrAlreadyExists)
+		return nil, nil, fmt.Errorf("container %q exists: %w", id, errdefs.ErrAlreadyExists)
 	}
-	s.containers[id] = nil
-	return nil
+	ctx, cancel := context.WithCancel(ctx)
+	m := &making{cancel: cancel, done: make(chan struct{})}
+	s.containers[id], s.making[id] = nil, m
+	return ctx, func() {
+		cancel()
+		s.mu.Lock()
+		delete(s.making, id)
+		s.mu.Unlock()
+		close(m.done)
+	}, nil
+}
+
+// giveUp has a container that is being made not be made.
+func (s *server) giveUp(ctx context.Context, id string) error {
+	s.mu.Lock()
+	m := s.making[id]
+	s.mu.Unlock()
+	if m == nil {
+		return nil
+	}
+	m.cancel()
+	select {
+	case <-m.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the end of the making of container %q: %w", id, ctx.Err())
+	}
 }
 
 func (s *server) forget(id string) {
@@ -190,8 +228,13 @@ func (s *server) sweep(c *container) error {
 	return errors.Join(s.unmountShare(c.id), c.undoMounts(), os.RemoveAll(c.bundle))
 }
 
-// Delete removes a container.
+// Delete removes a container. By force it removes one that is being made, too.
 func (s *server) Delete(ctx context.Context, r *agentapi.DeleteRequest) (*agentapi.Empty, error) {
+	if r.Force {
+		if err := s.giveUp(ctx, r.Container); err != nil {
+			return nil, err
+		}
+	}
 	c, err := s.container(r.Container)
 	if err != nil {
 		return nil, err

@@ -60,7 +60,7 @@ func Serve(ctx context.Context, session *mux.Session, cfg Config) error {
 	defer cancel()
 	s := &server{
 		cfg: cfg, arrived: newArrivals(ctx.Done()), gone: ctx.Done(),
-		containers: make(map[string]*container), procs: make(map[uint64]*proc),
+		containers: make(map[string]*container), making: make(map[string]*making), procs: make(map[uint64]*proc),
 		eventsUp: make(chan struct{}),
 	}
 	var work sync.WaitGroup
@@ -102,6 +102,7 @@ type server struct {
 
 	mu         sync.Mutex
 	containers map[string]*container // nil while one is being made
+	making     map[string]*making
 	procs      map[uint64]*proc
 }
 

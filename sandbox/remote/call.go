@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -39,14 +40,26 @@ func call[Req, Res any](ctx context.Context, r *guest, limit time.Duration, what
 	if r.isDead() {
 		return nil, r.ended()
 	}
+	if r.paused.Load() {
+		return nil, errPaused(what)
+	}
 	own, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	res, err := f(own, req)
 	if err == nil {
+		r.silence.heard()
 		return res, nil
 	}
-	if ctx.Err() == nil && own.Err() != nil {
+	switch late := own.Err() != nil; {
+	case r.paused.Load(): // nobody can answer
+	case late && ctx.Err() == nil && r.silence.isMute(time.Now()):
+		r.work.Go(func() {
+			r.fail(fmt.Errorf("the agent answers to pings, and has answered no call for %v and more", muteTimeout))
+		})
+	case late && ctx.Err() == nil:
 		r.doubt()
+	case !late:
+		r.silence.heard()
 	}
 	closed := errors.Is(err, ttrpc.ErrClosed)
 	select {
@@ -64,6 +77,68 @@ func call[Req, Res any](ctx context.Context, r *guest, limit time.Duration, what
 		return nil, r.ended()
 	}
 	return nil, guestError(what, err)
+}
+
+// silence is how long an agent has answered no call at all.
+type silence struct {
+	mu    sync.Mutex
+	since time.Time // when the first call ran out of time that no answer to any has followed
+	calls int       // that have since
+}
+
+// An agent that lets this many calls run out of time, and answers none in
+// between, for so long is of no use, though its end of the session lives. One
+// call that waits for a process that hangs is not that.
+const (
+	muteCalls   = 8
+	muteTimeout = time.Minute
+)
+
+func (s *silence) heard() {
+	s.mu.Lock()
+	s.calls = 0
+	s.mu.Unlock()
+}
+
+// isMute notes a call that has run out of time.
+func (s *silence) isMute(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls == 0 {
+		s.since = now
+	}
+	s.calls++
+	return s.calls >= muteCalls && now.Sub(s.since) >= muteTimeout
+}
+
+// settle calls something that makes something in the guest. If whoever asked
+// gives up, the guest is asked to undo what it makes all the same.
+func settle[Req, Res any](ctx context.Context, r *guest, limit time.Duration, what string,
+	f func(context.Context, *Req) (*Res, error), req *Req, undo func(context.Context) error,
+) error {
+	answer := make(chan error) // whoever asked takes it, or has given up
+	gaveUp := make(chan struct{})
+	r.work.Go(func() {
+		_, err := call(context.WithoutCancel(ctx), r, limit, what, f, req)
+		select {
+		case answer <- err:
+		case <-gaveUp:
+			if err == nil {
+				undone, cancel := context.WithTimeout(context.Background(), undoTimeout)
+				defer cancel()
+				if err := undo(undone); ignoreNotFound(err) != nil && !r.isDead() {
+					log.L.WithError(err).Warn("something that nobody waited for is left in the guest")
+				}
+			}
+		}
+	})
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		close(gaveUp)
+		return fmt.Errorf("%s in the guest: %w", what, context.Cause(ctx))
+	}
 }
 
 // guestError is an error that came from the guest: its class, and as much of

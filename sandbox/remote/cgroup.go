@@ -6,12 +6,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"berth/process/cgroup"
 	"berth/sandbox"
@@ -54,6 +54,9 @@ func (c *guestCgroup) Kill(ctx context.Context) error {
 	if c.r.isDead() {
 		return nil
 	}
+	if err := c.r.wake(ctx); err != nil {
+		return err
+	}
 	_, err := call(ctx, c.r, runtimeTimeout, "kill the container", c.r.agent.Kill, c.request())
 	if c.r.isDead() {
 		return nil
@@ -70,33 +73,82 @@ func (c *guestCgroup) Signal(ctx context.Context, sig unix.Signal) error {
 // Pids is the one process of this kernel that stands for all in the guest.
 func (c *guestCgroup) Pids() ([]int, error) { return []int{c.r.machine.Pid()}, nil }
 
-// Stats are the guest's own. Their form is checked, not whether they are true.
+// Meter is a Machine that says what it uses of the host.
+type Meter interface {
+	// Stats appends the metrics of all its processes, in the form of the host.
+	Stats(dst []byte) (encoded []byte, typeURL string, err error)
+}
+
+// Stats are the guest's own, in the form that the host's would have. Their form
+// is checked, not whether they are true. The sandbox of a pod, in which nothing
+// happens, stands for the machine: its are what that uses of the host beside
+// what the guest counts for the other containers.
 func (c *guestCgroup) Stats(dst []byte) (encoded []byte, typeURL string, err error) {
-	res, err := call(context.Background(), c.r, readTimeout, "read the metrics", c.r.agent.Stats, c.request())
+	if meter, ok := c.r.machine.(Meter); ok && c.r.isSandbox(c.container) {
+		return c.r.overhead(dst, meter)
+	}
+	res, m, err := c.inside()
 	if err != nil {
 		return nil, "", err
 	}
-	if res.TypeUrl != cgroup.TypeURLV1 && res.TypeUrl != cgroup.TypeURLV2 {
-		return nil, "", fmt.Errorf("the guest's metrics are of type %.64q: %w", res.TypeUrl, errdefs.ErrUnknown)
-	}
-	for b := res.Metrics; len(b) > 0; {
-		n := protowire.ConsumeFieldValue(consumeTag(&b))
-		if n < 0 {
-			return nil, "", fmt.Errorf("the guest's metrics are no message: %w", errdefs.ErrUnknown)
-		}
-		b = b[n:]
+	if res.TypeUrl == cgroup.TypeURLV2 && c.r.hostV1 {
+		return m.appendV1(dst), cgroup.TypeURLV1, nil
 	}
 	return append(dst, res.Metrics...), res.TypeUrl, nil
 }
 
-// consumeTag takes a field's tag off b and returns what ConsumeFieldValue wants.
-func consumeTag(b *[]byte) (protowire.Number, protowire.Type, []byte) {
-	number, kind, n := protowire.ConsumeTag(*b)
-	if n < 0 {
-		return 0, -1, nil // of no type that there is
+// inside are the container's metrics as the guest has them.
+func (c *guestCgroup) inside() (*agentapi.StatsResponse, metrics, error) {
+	res, err := call(context.Background(), c.r, readTimeout, "read the metrics", c.r.agent.Stats, c.request())
+	if err != nil {
+		return nil, nil, err
 	}
-	*b = (*b)[n:]
-	return number, kind, *b
+	m, err := decodeMetrics(res.Metrics, res.TypeUrl)
+	if err != nil {
+		return nil, nil, fmt.Errorf("from the guest: %w", err)
+	}
+	return res, m, nil
+}
+
+// overhead are the metrics of the machine without those of its containers. What
+// cannot be read, of a container that is on its way or gone, is not taken off.
+func (r *guest) overhead(dst []byte, meter Meter) (encoded []byte, typeURL string, err error) {
+	host, typeURL, err := meter.Stats(nil)
+	if err != nil {
+		return nil, "", fmt.Errorf("read the metrics of the machine: %w", err)
+	}
+	m, err := decodeMetrics(host, typeURL)
+	if err != nil {
+		return nil, "", err
+	}
+	r.mu.Lock()
+	cgroups := slices.Collect(maps.Values(r.cgroups))
+	r.mu.Unlock()
+	var inside []usage
+	for _, c := range cgroups {
+		if res, m, err := c.inside(); err == nil && !r.isSandbox(c.container) {
+			inside = append(inside, m.usage(res.TypeUrl))
+		}
+	}
+	m.lessGuest(typeURL, inside)
+	parts := partsV1
+	if typeURL == cgroup.TypeURLV2 {
+		parts = partsV2
+	}
+	return m.append(dst, parts, numbers{}, 0), typeURL, nil
+}
+
+func (r *guest) isSandbox(container string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.demands[container].isSandbox
+}
+
+// hasV1 is true where containerd expects metrics in the form of v1: where the
+// host's controllers are not all in the unified hierarchy.
+func hasV1() bool {
+	place, err := cgroup.Place("/")
+	return err == nil && place.Version != cgroup.V2
 }
 
 // noteKills keeps the highest number that was heard.
@@ -173,6 +225,9 @@ func (c *guestCgroup) Frozen() (bool, error) {
 }
 
 func (c *guestCgroup) Thaw() error {
+	if err := c.r.wake(context.Background()); err != nil {
+		return err
+	}
 	_, err := call(context.Background(), c.r, readTimeout, "thaw the container", c.r.agent.Thaw, c.request())
 	return err
 }

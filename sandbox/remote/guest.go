@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -54,21 +57,31 @@ const (
 // guest is what the agent in one machine has made, as the host knows it.
 type guest struct {
 	machine Machine
+	first   string // the container that it was made for
 	session *mux.Session
 	rpc     *ttrpc.Client
 	agent   agentapi.AgentService
 	events  *mux.Stream
 	work    sync.WaitGroup
 	volumes *volumes
+	hostV1  bool // the host's metrics are those of cgroup v1
 
 	broken  chan error // of the control stream: what the agent did wrong
 	failing sync.Once
 	dead    chan struct{} // closed once the guest has ended, after why was set
 	why     error
+	silence silence
 	suspect sync.Mutex // one at a time finds out whether the guest is deaf
 	disks   disks
 
+	paused   atomic.Bool   // the machine is stopped; changed by who is in the gate
+	stopping chan struct{} // that gate
+	limiting chan struct{} // a gate: one at a time limits the machine
+	memory   int           // that the guest was last left with, in MiB; 0 is all. Who is in the gate has it
+
 	mu         sync.Mutex
+	demands    map[string]demand // by container
+	frozen     map[string]bool   // by container
 	lastProc   uint64
 	lastStream uint32
 	procs      map[uint64]*guestProc
@@ -85,8 +98,10 @@ type guestProc struct {
 func connect(ctx context.Context, m Machine) (_ *guest, retErr error) {
 	r := &guest{
 		machine: m, session: mux.Host(m.Conn(), mux.Config{}), dead: make(chan struct{}),
-		broken:     make(chan error, 1),
-		volumes:    newVolumes(),
+		broken:  make(chan error, 1),
+		volumes: newVolumes(), hostV1: hasV1(),
+		limiting: make(chan struct{}, 1), demands: make(map[string]demand),
+		stopping: make(chan struct{}, 1), frozen: make(map[string]bool),
 		lastStream: agentapi.FirstStdioStream - 1,
 		procs:      make(map[uint64]*guestProc), cgroups: make(map[string]*guestCgroup),
 	}
@@ -159,9 +174,27 @@ func (r *guest) fail(why error) {
 		}
 		r.why = why
 		close(r.dead)
+		if errors.Is(why, ErrOutOfMemory) {
+			r.noteOOM()
+		}
 		_ = r.session.Close()
 		r.endAll()
 	})
+}
+
+// ErrOutOfMemory is for the Err of a machine that ended because there was no
+// memory, on the host or in the guest.
+var ErrOutOfMemory = errors.New("out of memory")
+
+// noteOOM has the exits of all containers be explained by the want of memory.
+func (r *guest) noteOOM() {
+	r.mu.Lock()
+	cgroups := slices.Collect(maps.Values(r.cgroups))
+	r.mu.Unlock()
+	for _, cg := range cgroups {
+		kills, _ := cg.OOMKills() // there is no error
+		cg.noteKills(kills + 1)
+	}
 }
 
 func (r *guest) endAll() {
@@ -215,6 +248,11 @@ func (r *guest) newProcess(container string) (number uint64, p *process.Process,
 	r.lastProc++
 	number = r.lastProc
 	p, end := process.Elsewhere(r.machine.Pid(), func(sig unix.Signal) error {
+		if sig == unix.SIGKILL {
+			if err := r.wake(context.Background()); err != nil {
+				return err
+			}
+		}
 		_, err := call(context.Background(), r, signalTimeout, "send a signal", r.agent.Signal,
 			&agentapi.SignalRequest{Process: number, Container: container, Signal: uint32(sig)})
 		return err

@@ -59,6 +59,7 @@ func (l *lifecycle) enter(ctx context.Context, id string, spec *specs.Spec) (*gu
 		if r, err = l.begin(ctx, spec); err != nil {
 			return nil, err
 		}
+		r.first = id
 	}
 	l.mu.Lock()
 	l.guest, l.inside[id] = r, r

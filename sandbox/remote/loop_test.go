@@ -69,7 +69,14 @@ func (m *fakeMachine) RemoveDisk(_ context.Context, serial string) error {
 	if !ok {
 		return fmt.Errorf("disk %s: %w", serial, errdefs.ErrNotFound)
 	}
-	return errors.Join(loop.(*os.File).Close(), os.Remove(filepath.Join(m.diskDir, serial)))
+	// A real one would be gone for whoever uses it.
+	f, err := os.OpenFile(loop.(*os.File).Name(), os.O_RDONLY|unix.O_EXCL, 0)
+	if err != nil {
+		err = fmt.Errorf("disk %s is taken away while it is used: %w", serial, err)
+	} else {
+		_ = f.Close()
+	}
+	return errors.Join(err, loop.(*os.File).Close(), os.Remove(filepath.Join(m.diskDir, serial)))
 }
 
 // closeDisks lets go of those that a machine had at its end.

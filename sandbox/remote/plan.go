@@ -19,6 +19,7 @@ import (
 
 	"berth/sandbox"
 	"berth/sandbox/agentapi"
+	"berth/sandbox/vm/vfio"
 )
 
 // maxSpec bounds config.json, in bytes: what it becomes has to fit a message of
@@ -27,14 +28,15 @@ const maxSpec = 3 << 20
 
 // plan is what becomes of a container's spec.
 type plan struct {
-	spec    []byte            // for the guest's runtime
-	binds   []bind            // what of the host's the container gets
-	join    map[string]string // namespaces of other containers, by type
-	sysctls map[string]string // of the network namespace
-	shmSize uint64            // of the pod's /dev/shm, in bytes; 0 if it has none
-	disks   string            // where the guest has the container's file systems on disks
-	mounts  []*diskMount      // those file systems
-	devices []*diskDevice     // disks that the container gets as they are
+	spec    []byte              // for the guest's runtime
+	binds   []bind              // what of the host's the container gets
+	join    map[string]string   // namespaces of other containers, by type
+	sysctls map[string]string   // of the network namespace
+	shmSize uint64              // of the pod's /dev/shm, in bytes; 0 if it has none
+	disks   string              // where the guest has the container's file systems on disks
+	mounts  []*diskMount        // those file systems
+	devices []*diskDevice       // disks that the container gets as they are
+	vfio    []specs.LinuxDevice // devices that are the guest's from its boot on
 }
 
 // place is where the guest has what a container gets.
@@ -185,7 +187,7 @@ func (p *plan) linux(s *specs.Spec, id string) (*specs.Linux, error) {
 	if r := linux.Resources; r != nil { // those that name devices or pages of the host's
 		resources := *r
 		resources.BlockIO, resources.Rdma, resources.HugepageLimits = nil, nil, nil
-		resources.Devices = withoutDisks(r.Devices)
+		resources.Devices = guestRules(r.Devices, s.Linux.Devices)
 		linux.Resources = &resources
 	}
 	switch linux.RootfsPropagation {
@@ -201,6 +203,8 @@ func (p *plan) linux(s *specs.Spec, id string) (*specs.Linux, error) {
 				rules = s.Linux.Resources.Devices
 			}
 			p.blockDevice(d, rules)
+		case vfio.Is(d):
+			p.vfio = append(p.vfio, d)
 		case everyKernels(d):
 			linux.Devices = append(linux.Devices, d)
 		default:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"berth/process"
 	"berth/process/oci"
@@ -43,6 +44,8 @@ type Config struct {
 	// Reclaim ends and removes what a machine of this pod has left whose shim
 	// is gone. It may be called with nothing to do. nil does nothing.
 	Reclaim func(context.Context) error
+	// PauseMachine has the machine stop when all of its containers are paused.
+	PauseMachine bool
 }
 
 // BootRequest is what a guest is made for.
@@ -97,6 +100,10 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 			retErr = errors.Join(retErr, ignoreNotFound(rt.Delete(ctx, q.ID, true)))
 		}
 	}()
+	if len(p.vfio) > 0 && r.first != q.ID {
+		return nil, refuse("the device %s comes with a container that is not the first of its pod; a VM has such devices "+
+			"from its boot on, or not at all", p.vfio[0].Path)
+	}
 	if err := rt.share.add(q.ID, p.binds); err != nil {
 		return nil, err
 	}
@@ -116,13 +123,19 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 	request.Process, request.IoUid, request.IoGid = number, streams.uid, streams.gid
 	request.Volumes = r.volumes.add(r, q.ID, p.binds)
 	if request.Stdio, err = streams.join(ctx, r, number); err == nil {
-		_, err = call(ctx, r, runtimeTimeout, "create the container", r.agent.Create, request)
+		err = settle(ctx, r, runtimeTimeout, "create the container", r.agent.Create, request, func(ctx context.Context) error {
+			_, err := call(ctx, r, undoTimeout, "delete the container", r.agent.Delete, &agentapi.DeleteRequest{Container: q.ID, Force: true})
+			return err
+		})
 	}
 	if err != nil {
 		r.forgetProcess(number)
 		return nil, err
 	}
 	r.volumes.made(q.ID)
+	d := demandOf(spec)
+	r.demand(q.ID, &d)
+	r.settleOrSay(ctx)
 	return proc, nil
 }
 
@@ -143,9 +156,9 @@ func (rt *Runtime) Exec(ctx context.Context, q *oci.ExecRequest) (*process.Proce
 	streams := q.Streams.(*stdio)
 	ids, err := streams.join(ctx, r, number)
 	if err == nil {
-		_, err = call(ctx, r, runtimeTimeout, "exec", r.agent.Exec, &agentapi.ExecRequest{
+		err = settle(ctx, r, runtimeTimeout, "exec", r.agent.Exec, &agentapi.ExecRequest{
 			Container: q.ID, Process: number, Spec: spec, Stdio: ids, IoUid: streams.uid, IoGid: streams.gid,
-		})
+		}, func(ctx context.Context) error { return r.endExec(ctx, q.ID, number) })
 	}
 	if err != nil {
 		r.forgetProcess(number)
@@ -154,18 +167,47 @@ func (rt *Runtime) Exec(ctx context.Context, q *oci.ExecRequest) (*process.Proce
 	return proc, nil
 }
 
+// endExec ends an exec that nobody will hear of.
+func (r *guest) endExec(ctx context.Context, container string, number uint64) error {
+	_, err := call(ctx, r, signalTimeout, "end an exec", r.agent.Signal,
+		&agentapi.SignalRequest{Process: number, Container: container, Signal: uint32(unix.SIGKILL)})
+	_, released := call(ctx, r, signalTimeout, "end an exec", r.agent.Release, &agentapi.ProcessRequest{Process: number})
+	return errors.Join(ignoreNotFound(err), ignoreNotFound(released))
+}
+
 // Start lets the init of a container go.
 func (rt *Runtime) Start(ctx context.Context, id string) error {
 	return rt.ask(ctx, id, "start the container", agentapi.AgentService.Start)
 }
 
-// Pause freezes a container, not the guest.
+// Pause freezes a container, and if so configured stops a machine that has none
+// left that is not frozen.
 func (rt *Runtime) Pause(ctx context.Context, id string) error {
-	return rt.ask(ctx, id, "pause the container", agentapi.AgentService.Pause)
+	err := rt.ask(ctx, id, "pause the container", agentapi.AgentService.Pause)
+	if err != nil || !rt.cfg.PauseMachine {
+		return err
+	}
+	r, err := rt.life.of(id)
+	if err != nil {
+		return err
+	}
+	if err := r.froze(ctx, id); err != nil {
+		r.thawed(id)
+		return errors.Join(err, rt.ask(context.WithoutCancel(ctx), id, "resume the container", agentapi.AgentService.Resume))
+	}
+	return nil
 }
 
 // Resume thaws it.
 func (rt *Runtime) Resume(ctx context.Context, id string) error {
+	r, err := rt.life.of(id)
+	if err != nil {
+		return err
+	}
+	if err := r.wake(ctx); err != nil {
+		return err
+	}
+	r.thawed(id)
 	return rt.ask(ctx, id, "resume the container", agentapi.AgentService.Resume)
 }
 
@@ -182,15 +224,18 @@ func (rt *Runtime) ask(ctx context.Context, id, what string,
 	return err
 }
 
-// Update changes the container's resources in the guest.
+// Update changes the container's resources in the guest, and what the machine
+// has of the host.
 func (rt *Runtime) Update(ctx context.Context, id string, resources []byte) error {
 	r, err := rt.life.of(id)
 	if err != nil {
 		return err
 	}
-	_, err = call(ctx, r, runtimeTimeout, "update the container", r.agent.Update,
-		&agentapi.UpdateRequest{Container: id, Resources: resources})
-	return err
+	return r.update(ctx, id, resources, func() error {
+		_, err := call(ctx, r, runtimeTimeout, "update the container", r.agent.Update,
+			&agentapi.UpdateRequest{Container: id, Resources: resources})
+		return err
+	})
 }
 
 // Delete removes a container, and with the last of them the guest. What the
@@ -204,6 +249,9 @@ func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 		return err
 	}
 	if !r.isDead() {
+		if err := r.wake(ctx); err != nil && !r.isDead() {
+			return err
+		}
 		_, err = call(ctx, r, runtimeTimeout, "delete the container", r.agent.Delete,
 			&agentapi.DeleteRequest{Container: id, Force: force})
 		if r.isDead() {
@@ -221,7 +269,10 @@ func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	if err := rt.share.remove(id); err != nil {
 		return err
 	}
+	r.demand(id, nil)
+	r.thawed(id)
 	rt.life.leave(ctx, id)
+	r.settleOrSay(ctx)
 	return err
 }
 

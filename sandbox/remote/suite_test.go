@@ -5,6 +5,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -28,10 +29,21 @@ type guestHost struct {
 
 func newGuestHost(t *testing.T) *guestHost {
 	t.Helper()
+	return newGuestHostOver(t, needRunc(t))
+}
+
+func needRunc(t *testing.T) string {
+	t.Helper()
 	runc := os.Getenv("BERTH_RUNC")
 	if runc == "" {
 		t.Skip("BERTH_RUNC does not name a runc")
 	}
+	return runc
+}
+
+// newGuestHostOver has the agent drive a program that is a runc, or nearly so.
+func newGuestHostOver(t *testing.T, runc string) *guestHost {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "vm")
 	if err != nil {
 		t.Fatal(err)
@@ -51,11 +63,12 @@ func newGuestHost(t *testing.T) *guestHost {
 			t.Error(err)
 		}
 		for _, parent := range []string{"/sys/fs/cgroup/*/berth", "/sys/fs/cgroup/berth"} { // v1, v2
+			if left, _ := filepath.Glob(fmt.Sprintf("%s/rt%d-*", parent, os.Getpid())); len(left) > 0 {
+				t.Errorf("cgroups are left: %v", left)
+			}
 			dirs, _ := filepath.Glob(parent)
 			for _, dir := range dirs {
-				if err := os.Remove(dir); err != nil {
-					t.Errorf("cgroups are left: %v", err)
-				}
+				_ = os.Remove(dir) // others may have theirs in it
 			}
 		}
 	})

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"berth/sandbox/agentapi"
+	"berth/sandbox/vm/vfio"
 )
 
 // diskDevice is a disk that a container gets as a block device.
@@ -104,11 +105,17 @@ func accessTo(d specs.LinuxDevice, rules []specs.LinuxDeviceCgroup) string {
 // matches is true where a rule's number, of which -1 is any, is the device's.
 func matches(rule *int64, number int64) bool { return rule == nil || *rule == -1 || *rule == number }
 
-// withoutDisks are the rules without those that name block devices by number:
-// in the guest it is other disks that have such numbers.
-func withoutDisks(rules []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgroup {
+// guestRules are the rules without those that allow what has its number from the
+// host: block devices, in the guest it is other disks that have such numbers,
+// and devices that are passed through.
+func guestRules(rules []specs.LinuxDeviceCgroup, devices []specs.LinuxDevice) []specs.LinuxDeviceCgroup {
 	return slices.DeleteFunc(slices.Clone(rules), func(r specs.LinuxDeviceCgroup) bool {
-		return r.Allow && r.Type == "b" && !(matches(r.Major, -1) && matches(r.Minor, -1))
+		if !r.Allow || matches(r.Major, -1) && matches(r.Minor, -1) {
+			return false
+		}
+		return r.Type == "b" || r.Type == "c" && slices.ContainsFunc(devices, func(d specs.LinuxDevice) bool {
+			return vfio.Is(d) && matches(r.Major, d.Major) && matches(r.Minor, d.Minor)
+		})
 	})
 }
 

@@ -177,7 +177,7 @@ func (v *volumes) follow(r *guest) {
 // next look shows it, or nobody cares.
 func (w *watched) refresh(r *guest) error {
 	data, err := w.data()
-	if err != nil || data == w.told {
+	if err != nil || data == w.told || r.paused.Load() { // wake has it looked at again
 		return nil
 	}
 	_, err = call(context.Background(), r, refreshTimeout, "refresh a volume", r.agent.Refresh, &agentapi.RefreshRequest{

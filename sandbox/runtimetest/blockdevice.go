@@ -26,6 +26,9 @@ func (r *Pod) loop(file string) (node string) {
 	return node
 }
 
+// AddDevice asks for one more device.
+func (b *Box) AddDevice(d specs.LinuxDevice) { b.spec.Linux.Devices = append(b.spec.Linux.Devices, d) }
+
 // device gives a container a block device as the CRI does: by its numbers here.
 func (b *Box) device(node, path, access string) {
 	b.Helper()
@@ -33,9 +36,7 @@ func (b *Box) device(node, path, access string) {
 	b.must(unix.Stat(node, &st))
 	major, minor := int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))
 	mode, owner := os.FileMode(0o640), uint32(7)
-	b.spec.Linux.Devices = append(b.spec.Linux.Devices, specs.LinuxDevice{
-		Path: path, Type: "b", Major: major, Minor: minor, FileMode: &mode, UID: &owner, GID: &owner,
-	})
+	b.AddDevice(specs.LinuxDevice{Path: path, Type: "b", Major: major, Minor: minor, FileMode: &mode, UID: &owner, GID: &owner})
 	if b.spec.Linux.Resources == nil {
 		b.spec.Linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}}}
 	}
@@ -104,13 +105,13 @@ func testDiskFull(r *Pod) {
 	r.must(os.Mkdir(small, 0o700))
 	r.must(unix.Mount("small", small, "tmpfs", 0, "size=4m"))
 	r.Cleanup(func() { r.must(unix.Unmount(small, 0)) })
-	node := r.loop(filepath.Join(small, "disk"))
+	image := r.ext4("small/image", "") // of 16 MiB, most of it a hole
 	r.exist("dd")
 	b := r.Box("a", "sleep 1000")
-	b.device(node, "/dev/xvda", "rw")
+	b.spec.Mounts = append(b.spec.Mounts[:3:3], specs.Mount{Destination: "/tmp", Type: "ext4", Source: image})
 	b.Run()
-	if status := b.exec("full", "dd if=/dev/zero of=/dev/xvda bs=1M count=8 conv=fsync"); status == 0 {
-		r.Error("8 MiB were written to a file system of 4")
+	if status := b.exec("full", "dd if=/dev/zero of=/tmp/file bs=1M count=8 conv=fsync"); status != 1 {
+		r.Errorf("status %d of writing 8 MiB to a file system of 4", status)
 	}
 	if status := b.exec("after", "exit 3"); status != 3 {
 		r.Errorf("status %d of what was run after that", status)
@@ -118,6 +119,7 @@ func testDiskFull(r *Pod) {
 	r.must(b.C.Kill(r.ctx(), "", unix.SIGKILL, false))
 	b.Wait("")
 	b.Delete("")
+	r.free(image)
 }
 
 // What the host or another pod uses is not attached.
@@ -145,7 +147,7 @@ func testDiskInUse(r *Pod) {
 	f, err := os.OpenFile(image, os.O_RDWR, 0)
 	r.must(err)
 	defer f.Close()
-	r.must(unix.Flock(int(f.Fd()), unix.LOCK_SH))
+	r.must(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB))
 	try("locked", image, "another VM has it")
 	try("directory", r.dir, "neither a file nor")
 	try("missing", filepath.Join(r.dir, "none"), "no such file")

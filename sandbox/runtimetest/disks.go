@@ -44,6 +44,7 @@ func (r *Pod) command(name string, args ...string) string {
 	if err != nil {
 		path = "/sbin/" + name // which is not in everybody's PATH
 	}
+	defer r.host.Supervisor.Spare().Release() // its exit is this caller's to wait for
 	out, err := exec.Command(path, args...).CombinedOutput()
 	if err != nil {
 		r.Fatalf("%s %v: %v: %s", name, args, err, out)

@@ -141,11 +141,17 @@ func shell(script string) *specs.Process {
 // TryCreate makes the container.
 func (b *Box) TryCreate() error {
 	b.Helper()
+	return b.TryCreateWithin(b.ctx())
+}
+
+// TryCreateWithin is TryCreate by a caller who may give up.
+func (b *Box) TryCreateWithin(ctx context.Context) error {
+	b.Helper()
 	b.spec.Process.Terminal = b.stdio.Terminal
 	config, err := json.Marshal(b.spec)
 	b.must(err)
 	b.must(os.WriteFile(filepath.Join(b.bundle, "config.json"), config, 0o600))
-	_, err = b.pod.Create(b.ctx(), &sandbox.CreateRequest{ID: b.ID, Bundle: b.bundle, Stdio: b.stdio, Rootfs: b.mounts})
+	_, err = b.pod.Create(ctx, &sandbox.CreateRequest{ID: b.ID, Bundle: b.bundle, Stdio: b.stdio, Rootfs: b.mounts})
 	if err != nil {
 		return err
 	}

@@ -58,6 +58,11 @@ func End(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	return awaitEnd(dir)
+}
+
+// awaitEnd waits until nobody has the place of a keeper.
+func awaitEnd(dir string) error {
 	lock, err := os.Open(lockIn(dir))
 	if err != nil {
 		return fmt.Errorf("wait for the keeper's end: %w", err)

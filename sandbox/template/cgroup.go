@@ -30,10 +30,11 @@ func joinCgroup() (g cgroups, _ error) {
 		return g, fmt.Errorf("find a cgroup for the keeper: %w", err)
 	}
 	for controller, dir := range loc.Dirs {
+		g.made = append(g.made, dir.Path) // if not now, then with the first machine
+		sweep(dir.Path)
 		to := strings.TrimSuffix(dir.Path, cgroupPath)
 		if controller == cgroup.Unified || controller == "memory" {
 			to = dir.Path
-			g.made = append(g.made, to)
 			if err := os.MkdirAll(to, 0o755); err != nil {
 				return g, fmt.Errorf("make a cgroup for the keeper: %w", err)
 			}
@@ -43,6 +44,20 @@ func joinCgroup() (g cgroups, _ error) {
 		}
 	}
 	return g, nil
+}
+
+// sweep removes what a keeper has left that was killed: cgroups of machines in
+// which nobody is.
+func sweep(dir string) {
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		return // there is none
+	}
+	for _, e := range left {
+		if e.IsDir() {
+			_ = unix.Rmdir(filepath.Join(dir, e.Name())) // EBUSY: another keeper's, which lives
+		}
+	}
 }
 
 // leave removes the cgroups, unless others are in them.

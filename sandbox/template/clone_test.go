@@ -20,12 +20,12 @@ const (
 )
 
 type rig struct {
-	*testing.T
+	testing.TB
 	ctx context.Context
 	vm.Config
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	if os.Getenv("BERTH_GUEST") == "" {
 		t.Skip("guests are booted by make test-vm (BERTH_GUEST)")
@@ -44,13 +44,13 @@ func newRig(t *testing.T) *rig {
 		cancel()
 		sup.Close()
 	})
-	return &rig{T: t, ctx: ctx, Config: vm.Config{
+	return &rig{TB: t, ctx: ctx, Config: vm.Config{
 		ID: "test", Supervisor: sup, Image: img, Accel: []vm.Accel{vm.TCG}, MemoryMiB: 256, CPUs: 1,
 		QEMU: qemu, Virtiofsd: virtiofsd, Launcher: []string{self, launcher}, UID: tester, GID: tester,
 	}}
 }
 
-func shared(t *testing.T) string {
+func shared(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Mount("share", dir, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {

@@ -5,6 +5,7 @@ package template
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -32,6 +33,8 @@ type keeper struct {
 	cgroup string
 	sup    *process.Supervisor
 
+	// log is where failures are told.
+	log io.Writer
 	// leave is called when nothing is left but the place.
 	leave func() error
 	left  error // what it said
@@ -96,9 +99,24 @@ func (k *keeper) awaitIdle(ctx context.Context) {
 			}
 			timer.Reset(k.idle)
 		case <-timer.C:
-			return
+			if !k.making() {
+				return
+			}
+			// What is made then is news, and time begins anew.
 		}
 	}
+}
+
+// making is true while a template is on its way.
+func (k *keeper) making() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, h := range k.classes {
+		if !h.done() {
+			return true
+		}
+	}
+	return false
 }
 
 // find is the template that is asked for, begun if there is none.
@@ -143,7 +161,11 @@ func (k *keeper) make(ctx context.Context, h *holding) {
 	}
 	h.template, h.err = Make(ctx, c, h.request.Sharing)
 	h.at = time.Now()
+	if h.err != nil {
+		_, _ = fmt.Fprintf(k.log, "%s template %s of %d MiB: %v\n", h.at.Format(time.RFC3339), h.request.Key, h.request.MemoryMiB, h.err)
+	}
 	close(h.made)
+	k.touch()
 }
 
 // makeRoomLocked drops what was asked for least lately, if there is too much.

@@ -3,6 +3,7 @@
 package template
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -33,11 +34,7 @@ var workDir string
 var guest = sync.OnceValues(func() (image.Image, error) { return buildGuest(workDir) })
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == launcher {
-		fd, err := strconv.Atoi(os.Args[2])
-		if err == nil {
-			err = jail.Enter(fd)
-		}
+	if err := other(os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -52,6 +49,35 @@ func TestMain(m *testing.M) {
 		code = 1
 	}
 	os.Exit(code)
+}
+
+const (
+	// detacher and keeperArg make the test binary what a shim is then.
+	detacher  = "start-keeper"
+	keeperArg = "keep-templates"
+)
+
+// other is what the test binary can be besides; it then ends.
+func other(args []string) (err error) {
+	switch {
+	case len(args) == 3 && args[1] == launcher:
+		var fd int
+		if fd, err = strconv.Atoi(args[2]); err == nil {
+			err = jail.Enter(fd)
+		}
+	case len(args) == 4 && args[1] == detacher:
+		err = Detach([]string{args[0], keeperArg, args[2], args[3]}, args[2])
+	case len(args) == 4 && args[1] == keeperArg:
+		err = Keep(context.Background(), args[2], args[3])
+	case len(args) > 2 && args[1] == "-name":
+		err = beQEMU(args[2:])
+	default:
+		return nil
+	}
+	if err == nil {
+		os.Exit(0)
+	}
+	return err
 }
 
 func buildGuest(dir string) (image.Image, error) {

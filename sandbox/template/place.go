@@ -26,6 +26,7 @@ func Dir(runDir string) string { return filepath.Join(runDir, ".templates") }
 
 func socketIn(dir string) string { return filepath.Join(dir, "socket") }
 func lockIn(dir string) string   { return filepath.Join(dir, "lock") }
+func logIn(dir string) string    { return filepath.Join(dir, "log") }
 
 // errKept is that there is a keeper already.
 var errKept = errors.New("templates are kept there already")

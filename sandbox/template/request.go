@@ -84,6 +84,8 @@ type Template struct {
 // reply is the keeper's answer. With the state Ready of what was asked for come
 // two descriptors, memory and state.
 type reply struct {
+	// Pid is the keeper's.
+	Pid       int        `json:"pid"`
 	Templates []Template `json:"templates"`
 	Error     string     `json:"error,omitempty"`
 }

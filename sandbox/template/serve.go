@@ -53,6 +53,7 @@ func (k *keeper) answer(ctx context.Context, conn *net.UnixConn) {
 	} else {
 		r, files = k.give(ctx, q)
 	}
+	r.Pid = os.Getpid()
 	data, err := json.Marshal(r)
 	if err != nil {
 		return

@@ -33,7 +33,9 @@ func Start(sup *process.Supervisor, program []string, host *os.File, q Request) 
 	}
 	p, err := sup.Start(&process.Command{
 		Path: program[0], Args: append(append([]string(nil), program[1:]...), string(data)), OwnGroup: true,
-		Env: []string{"GOMAXPROCS=2"}, Files: []*os.File{nil, os.Stderr, os.Stderr, host}, // it waits more than it computes
+		// It waits more than it computes. Nothing of the shim's stays open: its
+		// standard error is a pipe of containerd's, which waits for the end of it.
+		Env: []string{"GOMAXPROCS=2"}, Files: []*os.File{nil, nil, nil, host},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start a keeper of templates: %w", err)
@@ -50,6 +52,9 @@ func Detach(program []string, dir string) error {
 	if err := enterHost(); err != nil {
 		return fmt.Errorf("enter the host's mount namespace: %w", err)
 	}
+	if err := openLog(dir); err != nil {
+		return err
+	}
 	p, err := occupy(dir)
 	if errors.Is(err, errKept) {
 		return nil
@@ -58,6 +63,9 @@ func Detach(program []string, dir string) error {
 		return err
 	}
 	defer p.close()
+	if err := os.Truncate(logIn(dir), 0); err != nil { // the one before has ended
+		return fmt.Errorf("begin the keeper's log: %w", err)
+	}
 	files, err := p.files()
 	if err != nil {
 		return err
@@ -69,6 +77,20 @@ func Detach(program []string, dir string) error {
 		return fmt.Errorf("start the keeper: %w", err)
 	}
 	return nil
+}
+
+// openLog makes the standard error of this process, and of the keeper, a file: what
+// goes wrong has nobody else who reads it.
+func openLog(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("open the keeper's log: %w", err)
+	}
+	f, err := os.OpenFile(logIn(dir), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the keeper's log: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	return unix.Dup3(int(f.Fd()), unix.Stderr, 0)
 }
 
 // hostFD is where the process of Start has the host's mount namespace, if it has.
@@ -110,7 +132,7 @@ func Keep(ctx context.Context, dir, request string) error {
 	}
 	sup := process.NewSupervisor()
 	defer sup.Close()
-	k := &keeper{idle: time.Duration(q.Idle) * time.Second, cgroup: cgroupPath, sup: sup, leave: g.leave}
+	k := &keeper{idle: time.Duration(q.Idle) * time.Second, cgroup: cgroupPath, sup: sup, log: os.Stderr, leave: g.leave}
 	k.run(ctx, p, &q)
 	return k.left
 }

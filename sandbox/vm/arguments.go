@@ -28,13 +28,15 @@ type ends struct {
 // The machine is QEMU's microvm, whose devices are virtio-mmio. acpi=on: the
 // guest finds them in the ACPI tables, because distributions' kernels do not
 // read them from the command line. The transports must not be legacy, or
-// vhost-user devices do not work. There is no firmware but QEMU's own, no PCI,
-// no USB, no display, and no default device.
+// vhost-user devices do not work. There is no firmware but QEMU's own, no PCI
+// but for templates, clones and devices that are passed through, no USB, no
+// display, and no default device.
 func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, error) {
 	machine := "microvm,acpi=on,rtc=on,isa-serial=on,usb=off,auto-kernel-cmdline=off," +
-		"memory-backend=memory,dump-guest-core=off,mem-merge=off,pcie=" + c.origin.pcie()
-	cpu := "host"
+		"memory-backend=memory,dump-guest-core=off,mem-merge=off,pcie=" + c.pcie()
+	cpu, accelerator := "host", string(accel)
 	if accel == TCG {
+		accelerator += fmt.Sprintf(",tb-size=%d", translationMiB)
 		// Without these timers an emulated guest stops early in its boot; with
 		// KVM it has kvmclock.
 		machine += ",pit=on,pic=on"
@@ -44,7 +46,7 @@ func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, err
 	}
 	args := []string{
 		"-name", "guest=" + c.ID + ",debug-threads=on",
-		"-machine", machine, "-accel", string(accel), "-cpu", cpu,
+		"-machine", machine, "-accel", accelerator, "-cpu", cpu,
 		"-m", fmt.Sprintf("%dM", c.MemoryMiB), "-smp", fmt.Sprintf("cpus=%d", c.CPUs),
 		"-object", c.memoryBackend(fds),
 		"-global", "virtio-mmio.force-legacy=false",
@@ -84,7 +86,7 @@ func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, err
 			args = append(args, "-device", fmt.Sprintf("virtio-net-device,netdev=nic%d,mac=%s", i, mac(n)))
 		}
 	}
-	return args, nil
+	return append(args, c.vfioArguments()...), nil
 }
 
 // baseCmdline is what every guest's kernel is told.

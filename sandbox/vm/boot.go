@@ -23,7 +23,7 @@ func Boot(ctx context.Context, c Config) (_ *Machine, retErr error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &booting{Config: c, machine: newMachine(c.ID, accel)}
+	b := &booting{Config: c, machine: newMachine(&c, accel)}
 	defer func() {
 		if retErr != nil {
 			b.undo()

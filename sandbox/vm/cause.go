@@ -3,6 +3,7 @@
 package vm
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -89,4 +90,25 @@ func describe(e process.Exit) string {
 		return fmt.Sprintf("signal %d, %s", e.Status-128, unix.SignalName(unix.Signal(e.Status-128)))
 	}
 	return fmt.Sprintf("exit status %d", e.Status)
+}
+
+// outOfMemory is true for the last words of a kernel that has nobody left to
+// kill (out_of_memory, mm/oom_kill.c). A guest that only says so has ended all
+// the same.
+func outOfMemory(console []byte) bool {
+	return bytes.Contains(console, []byte("Kernel panic - not syncing: System is deadlocked on memory")) ||
+		bytes.Contains(console, []byte("Kernel panic - not syncing: Out of memory"))
+}
+
+// oomCause looks, if a program of the machine's ended without a word, whether it
+// was the host's OOM killer that ended it.
+func (m *Machine) oomCause(reason Reason, detail string) (Reason, string) {
+	if m.cgroup == nil || reason != VMMEnded && reason != ShareEnded {
+		return reason, detail
+	}
+	if kills, err := m.cgroup.OOMKills(); err != nil || kills == 0 {
+		return reason, detail
+	}
+	return HostOOM, fmt.Sprintf("the machine was booted with %d MiB; if its pod has less than that and %d MiB for its overhead, raise the overhead of its RuntimeClass",
+		m.memoryMiB, overheadMiB(m.accel, m.memoryMiB))
 }

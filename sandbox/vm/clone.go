@@ -18,11 +18,21 @@ import (
 // The guest sees its new devices when it has gone on, as it does when Clone
 // returns.
 func Clone(ctx context.Context, c Config, t *Template) (_ *Machine, retErr error) {
+	if len(c.VFIO) > 0 {
+		return nil, fmt.Errorf("clone %s would have a device of the host's, which a machine has from its boot on", c.ID)
+	}
 	if len(c.NICs)+1 > ports {
 		return nil, fmt.Errorf("clone %s would have %d network interfaces: %d are possible", c.ID, len(c.NICs), ports-1)
 	}
 	if err := errors.Join(sealed(t.Memory), sealed(t.State)); err != nil {
 		return nil, fmt.Errorf("clone %s: %w", c.ID, err)
+	}
+	info, err := t.Memory.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("clone %s: %w", c.ID, err)
+	}
+	if info.Size() != int64(c.MemoryMiB)<<20 {
+		return nil, fmt.Errorf("clone %s would have %d MiB of memory, its template has %d MiB", c.ID, c.MemoryMiB, info.Size()>>20)
 	}
 	state, err := reopen(t.State)
 	if err != nil {

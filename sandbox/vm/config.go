@@ -10,6 +10,7 @@ import (
 
 	"berth/process"
 	"berth/sandbox/vm/image"
+	"berth/sandbox/vm/vfio"
 )
 
 // Accel is what runs a guest's instructions.
@@ -43,6 +44,9 @@ type Config struct {
 	// Network is the pod's network namespace, which QEMU joins; nil leaves it
 	// in the caller's. The caller keeps it.
 	Network *os.File
+
+	// VFIO are groups of the IOMMU whose devices are the guest's from the start.
+	VFIO []vfio.Group
 
 	// QEMU and Virtiofsd are programs of the host's.
 	QEMU      string

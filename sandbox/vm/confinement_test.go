@@ -19,11 +19,32 @@ import (
 	"berth/process/cgroup"
 )
 
+// A machine that is to be a template, or is made of one, is confined as any other.
 func TestConfinement(t *testing.T) {
-	r := newRig(t)
-	c := r.config()
-	c.Cgroup = testGroup(t)
-	g := r.up(c)
+	for name, machine := range map[string]func(*rig, Config) *guestOf{
+		"booted": (*rig).up,
+		"template": func(r *rig, c Config) *guestOf {
+			m, err := BootTemplate(r.ctx, c, false)
+			if err != nil {
+				r.Fatal(err)
+			}
+			r.closes(m)
+			return r.heard(m)
+		},
+		"copy": func(r *rig, c Config) *guestOf { return r.copyOf(r.record(r.config(), false), c) },
+		"cow":  func(r *rig, c Config) *guestOf { return r.copyOf(r.record(r.config(), true), c) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			c := r.config()
+			c.Cgroup = testGroup(t)
+			confined(t, machine(r, c), name != "booted")
+		})
+	}
+}
+
+// confined tests a machine, which sees its own processes if proc is true.
+func confined(t *testing.T, g *guestOf, proc bool) {
 	pid := g.Pid()
 
 	t.Run("user", func(t *testing.T) {
@@ -78,7 +99,14 @@ func TestConfinement(t *testing.T) {
 	})
 	t.Run("root", func(t *testing.T) {
 		root := fmt.Sprintf("/proc/%d/root", pid)
-		for dir, want := range map[string][]string{"": {"dev", "etc", "lib", "lib64", "tmp", "usr", "var"}, "dev": {"null", "urandom"}} {
+		top := []string{"dev", "etc", "lib", "lib64", "tmp", "usr", "var"}
+		if proc {
+			top = append(top, "proc")
+			if _, err := os.Stat(filepath.Join(root, "proc/sys")); err == nil {
+				t.Error("it sees the host's settings in /proc")
+			}
+		}
+		for dir, want := range map[string][]string{"": top, "dev": {"null", "urandom"}} {
 			entries, err := os.ReadDir(filepath.Join(root, dir))
 			if err != nil {
 				t.Fatal(err)
@@ -132,10 +160,10 @@ func TestConfinement(t *testing.T) {
 	})
 	t.Run("no program can be started", func(t *testing.T) {
 		// The one command of the monitor that has QEMU start a program.
-		if err := g.qmp.Execute(r.ctx, "migrate", map[string]any{"uri": "exec:/bin/true"}, nil); err == nil {
+		if err := g.qmp.Execute(g.ctx, "migrate", map[string]any{"uri": "exec:/bin/true"}, nil); err == nil {
 			t.Error("QEMU has started a program")
 		}
-		if exit := r.ended(g.Machine); exit.Reason != VMMEnded || !strings.Contains(exit.Detail, "SIGSYS") {
+		if exit := g.ended(g.Machine); exit.Reason != VMMEnded || !strings.Contains(exit.Detail, "SIGSYS") {
 			t.Errorf("QEMU was not kept from it by seccomp: %v", exit)
 		}
 	})
@@ -147,7 +175,7 @@ func TestDeviceFilter(t *testing.T) {
 	if err != nil {
 		t.Skipf("no cgroup can be made here: %v", err)
 	}
-	devices, err := vmmDevices(TCG)
+	devices, err := new(Config).vmmDevices(TCG)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,15 @@
 // hotplug virtio-mmio devices. Memory and CPUs are fixed too: only the balloon
 // can take memory back.
 //
+// # Templates
+//
+// A machine of [BootTemplate] can be put on record ([Machine.Record]), and others
+// be made of it ([Clone]). It has ports on a PCI Express bus, into which the clones
+// get their share and NICs: those cannot be on record, or differ. Memory is in a
+// file then, which is sealed with the record. A clone has a copy of it; or maps it
+// for itself alone if no virtiofsd is to work in it, of a template that was made for
+// that. Everything in the guest is the template's until the caller changes it.
+//
 // # Confinement
 //
 // QEMU runs in a jail (sandbox/vm/jail): a user of its own, no capability and none

@@ -25,6 +25,12 @@ const (
 	VMMEnded Reason = "the virtual machine monitor ended"
 	// ShareEnded is virtiofsd gone: every use of a shared file would hang.
 	ShareEnded Reason = "the daemon of the shared file system ended"
+	// HostOOM is a machine that the host killed for want of memory, its own or
+	// that of a cgroup that the machine is in.
+	HostOOM Reason = "host OOM: the host's OOM killer ended the machine"
+	// GuestOOM is a guest whose kernel gave up for want of memory. One that has
+	// killed a process instead lives.
+	GuestOOM Reason = "guest OOM: the guest's kernel ran out of memory and gave up"
 	// Killed is a machine that its owner killed.
 	Killed Reason = "the machine was killed"
 )

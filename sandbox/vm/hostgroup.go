@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 
 	"github.com/containerd/errdefs"
 
@@ -22,23 +23,31 @@ func (b *booting) makeCgroup() error {
 	if err != nil {
 		return fmt.Errorf("make the cgroup of machine %s: %w", b.ID, err)
 	}
-	// v1's cpuset takes nobody until it was told of CPUs and memory: who wants
-	// that sets it up for the pod.
-	delete(loc.Dirs, "cpuset")
 	for _, d := range loc.Dirs {
 		if err := os.MkdirAll(d.Path, 0o755); err != nil {
 			return fmt.Errorf("make the cgroup of machine %s: %w", b.ID, err)
 		}
 	}
+	delegate(loc)
 	// From here on undo removes it.
 	if b.machine.cgroup, err = cgroup.Load(loc); err != nil {
 		return fmt.Errorf("open the cgroup of machine %s: %w", b.ID, err)
 	}
-	devices, err := vmmDevices(b.machine.accel)
+	devices, err := b.vmmDevices(b.machine.accel)
 	if err != nil {
 		return err
 	}
 	if err := filterDevices(loc, devices); err != nil {
+		return fmt.Errorf("confine machine %s: %w", b.ID, err)
+	}
+	if dir, ok := loc.Dirs["cpuset"]; ok {
+		if err := fillCPUSet(dir.Path); err != nil {
+			return fmt.Errorf("confine machine %s: %w", b.ID, err)
+		}
+	}
+	tasks := strconv.Itoa(vmmTasks)
+	err = errors.Join(b.machine.limitMemory(b.MemoryMiB), b.machine.set(knob{"pids", "pids.max", tasks}, knob{"pids", "pids.max", tasks}))
+	if err != nil {
 		return fmt.Errorf("confine machine %s: %w", b.ID, err)
 	}
 	return nil
@@ -51,6 +60,15 @@ func (m *Machine) Cgroup() (cgroup.Location, bool) {
 		return cgroup.Location{}, false
 	}
 	return m.cgroup.Location(), true
+}
+
+// Stats appends the metrics of the machine's processes on the host: see
+// cgroup.Cgroup. The error is errdefs.ErrNotFound without a cgroup.
+func (m *Machine) Stats(dst []byte) (encoded []byte, typeURL string, err error) {
+	if m.cgroup == nil {
+		return nil, "", fmt.Errorf("machine %s has no cgroup: %w", m.id, errdefs.ErrNotFound)
+	}
+	return m.cgroup.Stats(dst)
 }
 
 func (m *Machine) cgroupDirs() (dirs []string) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -38,23 +39,24 @@ func (c *Config) launch(spec *jail.Spec, fds descriptors) (*process.Process, err
 
 // vmmJail is what QEMU is left with.
 func (c *Config) vmmJail(args []string, accel Accel, parent int, cgroups []string) (*jail.Spec, error) {
-	devices, err := vmmDevices(accel)
+	devices, err := c.vmmDevices(accel)
 	if err != nil {
 		return nil, err
 	}
 	return &jail.Spec{
 		Path: c.QEMU, Args: args, Cgroups: cgroups, Root: true,
-		Shown:   append([]string{c.QEMU, c.Image.Kernel, c.Image.Initramfs}, libraries(c.QEMU)...),
+		Shown:   slices.Concat([]string{c.QEMU, c.Image.Kernel, c.Image.Initramfs}, libraries(c.QEMU), c.vfioShown()),
 		Devices: devices, Proc: c.origin.memory != nil, Idle: c.origin.idle(),
-		UID: c.UID, GID: c.GID, OpenFiles: vmmFiles, Threads: vmmThreads, Parent: parent,
+		UID: c.UID, GID: c.GID, OpenFiles: vmmFiles, Threads: vmmThreads, Locked: c.vfioLocked(), Parent: parent,
 	}, nil
 }
 
 // vmmDevices are those that QEMU opens.
-func vmmDevices(accel Accel) ([]jail.Device, error) {
+func (c *Config) vmmDevices(accel Accel) ([]jail.Device, error) {
 	devices := []jail.Device{
 		{Path: "/dev/null", Major: 1, Minor: 3}, {Path: "/dev/urandom", Major: 1, Minor: 9},
 	}
+	devices = append(devices, c.vfioDevices()...)
 	if accel != KVM {
 		return devices, nil
 	}

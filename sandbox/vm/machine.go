@@ -19,6 +19,8 @@ import (
 type Machine struct {
 	id        string
 	accel     Accel
+	memoryMiB int // with which it was booted, as with cpus
+	cpus      int
 	transport *net.UnixConn
 	qmp       *qmp.Client
 	vmm       *process.Process
@@ -34,6 +36,9 @@ type Machine struct {
 	gone     chan struct{} // closed when nothing of it runs any more
 	exit     *Exit         // set before done is closed
 
+	ballooned chan struct{} // capacity 1: the guest's memory may have changed
+	cpuset    bool          // it has been bound to CPUs; whoever calls Limit has this
+
 	disks disks
 
 	migrated chan string // capacity 4: how far a migration is
@@ -41,9 +46,9 @@ type Machine struct {
 	sharing  bool        // of a template: see BootTemplate
 }
 
-func newMachine(id string, accel Accel) *Machine {
+func newMachine(c *Config, accel Accel) *Machine {
 	return &Machine{
-		id: id, accel: accel, console: newTail(consoleSize), log: newTail(vmmSize),
+		id: c.ID, accel: accel, memoryMiB: c.MemoryMiB, cpus: c.CPUs, ballooned: make(chan struct{}, 1), console: newTail(consoleSize), log: newTail(vmmSize),
 		kill: make(chan string, 1), shutdown: make(chan string, 1),
 		done: make(chan struct{}), gone: make(chan struct{}),
 		disks: newDisks(), migrated: make(chan string, 4),
@@ -56,6 +61,9 @@ func (m *Machine) Transport() io.ReadWriteCloser { return m.transport }
 
 // Pid is QEMU's.
 func (m *Machine) Pid() int { return m.vmm.Pid() }
+
+// Size is that with which the machine was booted.
+func (m *Machine) Size() (memoryMiB, cpus int) { return m.memoryMiB, m.cpus }
 
 // Accel is what runs the guest's instructions.
 func (m *Machine) Accel() Accel { return m.accel }

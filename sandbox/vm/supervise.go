@@ -38,6 +38,11 @@ func (m *Machine) event(e qmp.Event) {
 		}
 	case "MIGRATION":
 		m.migration(e.Data)
+	case "BALLOON_CHANGE":
+		select {
+		case m.ballooned <- struct{}{}:
+		default: // somebody will look
+		}
 	case "DEVICE_DELETED":
 		m.disks.deleted(e.Data)
 	}
@@ -48,11 +53,14 @@ func (m *Machine) event(e qmp.Event) {
 func (m *Machine) supervise() {
 	defer close(m.gone)
 	exit := &Exit{}
-	exit.Reason, exit.Detail = m.cause()
+	exit.Reason, exit.Detail = m.oomCause(m.cause())
 	if m.endWithin(reapTimeout) {
 		m.readers.Wait() // the last words are on their way
 	}
 	exit.At, exit.Console, exit.VMM = time.Now(), m.console.Bytes(), m.log.Bytes()
+	if exit.Reason == Reset && outOfMemory(exit.Console) {
+		exit.Reason = GuestOOM
+	}
 	m.exit = exit
 	close(m.done)
 	m.end()

@@ -55,6 +55,13 @@ func (m *Machine) Record(ctx context.Context) (_ *Template, retErr error) {
 			retErr = fmt.Errorf("put machine %s on record: %w", m.id, retErr)
 		}
 	}()
+	info, err := m.memory.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.squeeze(ctx, int(info.Size()>>20)); err != nil {
+		return nil, err
+	}
 	if err := m.Pause(ctx); err != nil {
 		return nil, err
 	}

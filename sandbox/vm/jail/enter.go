@@ -70,7 +70,8 @@ func (s *Spec) limit() error {
 		name     string
 		resource int
 		value    uint64
-	}{{"NOFILE", unix.RLIMIT_NOFILE, s.OpenFiles}, {"NPROC", unix.RLIMIT_NPROC, s.Threads}, {"CORE", unix.RLIMIT_CORE, 0}} {
+	}{{"NOFILE", unix.RLIMIT_NOFILE, s.OpenFiles}, {"NPROC", unix.RLIMIT_NPROC, s.Threads},
+		{"MEMLOCK", unix.RLIMIT_MEMLOCK, s.Locked}, {"CORE", unix.RLIMIT_CORE, 0}} {
 		if l.value == 0 && l.resource != unix.RLIMIT_CORE {
 			continue
 		}

@@ -53,6 +53,9 @@ type Spec struct {
 	// RLIMIT_NPROC); 0 leaves the limit. It never dumps core.
 	OpenFiles uint64 `json:"open_files,omitempty"`
 	Threads   uint64 `json:"threads,omitempty"`
+	// Locked is how many bytes it may lock in memory (RLIMIT_MEMLOCK); 0
+	// leaves the limit.
+	Locked uint64 `json:"locked,omitempty"`
 
 	// Parent is an inherited descriptor of a socket whose peer the parent
 	// holds: if that hung up the parent died before the death signal was set.

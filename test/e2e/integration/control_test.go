@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -127,6 +128,12 @@ func TestStats(t *testing.T) {
 		metric := must(c.task.Metrics(ctx))(t)
 		if metric.ID != c.ID() || metric.Timestamp.AsTime().IsZero() {
 			t.Errorf("metric of %q at %v", metric.ID, metric.Timestamp)
+		}
+		// The form is what the host's cgroups have, wherever the container is:
+		// containerd's collector takes no other.
+		_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+		if v1 := strings.Contains(metric.Data.TypeUrl, "cgroups.v1"); v1 != (err != nil) {
+			t.Errorf("the metrics are %s", metric.Data.TypeUrl)
 		}
 		var memory, cpu, pids uint64
 		switch {

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package native
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runc/libcontainer/seccomp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"berth/process/oci"
+)
+
+// outlook prints what a process can see of how it was made.
+const outlook = `
+	grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Cpus_allowed_list|SigBlk|SigIgn)' /proc/self/status
+	cat /proc/self/uid_map /proc/self/gid_map /proc/self/limits /proc/self/oom_score_adj
+	cat /proc/sys/kernel/hostname /proc/sys/net/ipv4/ip_unprivileged_port_start
+	cut -d ' ' -f 4- /proc/self/mountinfo
+	ls -l /dev; cat /proc/self/cgroup; umask; pwd
+	cat /proc/self/environ
+	readlink /proc/self/fd/0`
+
+// A container, and an exec in it, look the same from inside by whichever driver
+// they were made.
+func TestSameFromInside(t *testing.T) {
+	needRunc(t)
+	for name, edit := range map[string]func(*box){
+		"plain": func(*box) {},
+		"CRI":   func(b *box) { fill(b.spec) },
+		"user namespace": func(b *box) {
+			b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+			ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+			b.spec.Linux.UIDMappings, b.spec.Linux.GIDMappings = ids, ids
+			// The image's directory is root's alone on the way.
+			for dir := b.rootfs; dir != "/tmp"; dir = filepath.Dir(dir) {
+				b.must(os.Chmod(dir, 0o755))
+			}
+		},
+		"cgroup namespace no-pivot": func(b *box) {
+			b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+		},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			b := newBox(t, outlook+"; echo end; sleep 1000")
+			b.spec.Process.Args[0] = "/bin/sh"
+			for _, applet := range []string{"grep", "cut"} {
+				b.must(os.Symlink("busybox", filepath.Join(b.rootfs, "bin", applet)))
+			}
+			edit(b)
+			if !seccomp.Enabled {
+				b.spec.Linux.Seccomp = nil
+			}
+			b.write()
+			exec := *b.spec.Process
+			exec.Args = []string{"/bin/sh", "-c", outlook + "; echo end"}
+			process, err := json.Marshal(exec)
+			b.must(err)
+			seen := map[string][2]string{}
+			for name, d := range map[string]driver{"native": b.driver, "command": b.cli()} {
+				init, out := newOutput(t), newOutput(t)
+				p, err := d.Create(t.Context(), &oci.CreateRequest{ID: b.id, Bundle: b.bundle, Streams: init, NoNewKeyring: true, NoPivotRoot: strings.Contains(t.Name(), "no-pivot")})
+				b.must(err)
+				b.must(d.Start(t.Context(), b.id))
+				b.until("the init has said all", func() bool { return strings.HasSuffix(init.text(), "end\n") })
+				e, err := d.Exec(t.Context(), &oci.ExecRequest{ID: b.id, ExecID: "e", Bundle: b.bundle, Process: process, Streams: out})
+				b.must(err)
+				b.status(e)
+				b.kill(p)
+				b.must(d.Delete(t.Context(), b.id, false))
+				seen[name] = [2]string{init.text(), out.text()}
+			}
+			for i, who := range []string{"init", "exec"} {
+				native, command := strings.Split(seen["native"][i], "\n"), strings.Split(seen["command"][i], "\n")
+				if len(native) < 40 {
+					t.Errorf("%s said no more than %q", who, native)
+				}
+				for n := range min(len(native), len(command)) {
+					if native[n] != command[n] {
+						t.Errorf("%s:\n native  %s\n command %s", who, native[n], command[n])
+					}
+				}
+				if len(native) != len(command) {
+					t.Errorf("%s: %d lines and %d", who, len(native), len(command))
+				}
+			}
+		})
+	}
+}

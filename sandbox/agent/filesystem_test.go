@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"berth/sandbox/agentapi"
+)
+
+// Directories are made with the mode that was asked for, whatever the umask is;
+// one that is there is kept, and nothing else may be there.
+func TestMakeDirectories(t *testing.T) {
+	defer unix.Umask(unix.Umask(0o077))
+	root := t.TempDir()
+	outside := t.TempDir()
+	for name, target := range map[string]string{"absolute": outside, "inner": "kept"} {
+		if err := os.Symlink(target, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(root, "kept"), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(root, "kept"), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	make := func(name string) error {
+		return makeDirectories(&agentapi.Mount{Target: root, Directories: []*agentapi.Directory{
+			{Name: name, Mode: 0o755, Uid: uint32(os.Getuid()), Gid: uint32(os.Getgid())},
+		}})
+	}
+	for name, want := range map[string]os.FileMode{"new": 0o755, "kept": 0o711} {
+		if err := make(name); err != nil {
+			t.Error(err)
+		}
+		if info, err := os.Lstat(filepath.Join(root, name)); err != nil || !info.IsDir() || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v; want %o", name, info, err, want)
+		}
+	}
+	for _, name := range []string{"absolute", "inner", "../above", "absolute/below"} {
+		if err := make(name); err == nil {
+			t.Errorf("%s was made", name)
+		}
+	}
+	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 0 {
+		t.Errorf("outside there is %v, %v", entries, err)
+	}
+}
+
+// A file system is mounted where such are, and nowhere else.
+func TestMountsHaveAPlace(t *testing.T) {
+	dir := t.TempDir()
+	s := &server{cfg: Config{DiskDir: dir}}
+	for _, target := range []string{"/etc", dir, dir + "/../x", dir + "x/y"} {
+		c := &container{}
+		err := s.makeMounts(t.Context(), c, []*agentapi.Mount{{Type: "tmpfs", Target: target}})
+		if err == nil || len(c.mounts) != 0 {
+			t.Errorf("%s: %v, %v", target, err, c.mounts)
+		}
+	}
+}
