@@ -21,18 +21,12 @@ const (
 	// heapInterval is the least time between two collections for that end:
 	// they cost a millisecond, and a pod may be probed every few seconds.
 	heapInterval = 15 * time.Second
-	// heapGrowth is half of what Go has, in percent: what is garbage by the time of
-	// a collection lies between what is not, and its pages cannot be given back
-	// then. Of each container after the first that is 30 KiB less, at no time that
-	// can be measured. It also begins at a heap of 2 MiB, and not of 4.
-	heapGrowth = 50
 )
 
 // trim gives back, once after each burst of calls, what an idle shim has no
 // use for: free heap, and the pages of the program that only work had needed.
 // It ends when stop is closed.
 func trim(activity, stop <-chan struct{}) {
-	debug.SetGCPercent(heapGrowth)
 	areas, err := programAreas()
 	if err != nil {
 		log.L.WithError(err).Debug("the program's pages stay mapped")
