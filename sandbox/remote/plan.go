@@ -142,7 +142,7 @@ func (p *plan) mount(m specs.Mount, share string) (specs.Mount, error) {
 			bound = true
 		case "rbind":
 			bound, b.rec = true, true
-		case "ro":
+		case "ro", "rro":
 			b.readOnly = true
 		case "shared", "rshared":
 			return m, refuse("the mount of %s has Bidirectional propagation: no mount of a guest reaches the host", m.Destination)

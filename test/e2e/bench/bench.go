@@ -83,7 +83,7 @@ func prepare(ctx context.Context, o options) (_ *bench, retErr error) {
 	if err := b.add(&b.daemons, "", o.sides()...); err != nil {
 		return nil, err
 	}
-	if o.node {
+	if o.nodePods > 0 {
 		if err := b.addNode(); err != nil {
 			return nil, err
 		}
@@ -159,7 +159,7 @@ type part struct {
 func (b *bench) measure(ctx context.Context, out io.Writer) error {
 	r := newReport(b.options)
 	parts := []part{{"lives", b.lives}, {"probes", b.probes}, {"crowd", b.crowd}, {"execs", b.execs}, {"memory", b.memory}}
-	if b.options.node {
+	if b.options.nodePods > 0 {
 		parts = append(parts, part{"node", b.nodeMemory})
 	}
 	if b.gpu != nil {

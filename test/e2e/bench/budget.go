@@ -20,16 +20,29 @@ import (
 // The targets for anonymous memory are 2560 and 150 KiB. Runc's library takes the
 // shim beyond the first; what is held here is that nothing grows.
 const (
-	mostAnonymousKiB = 3400
-	mostFurtherKiB   = 170      // for each container after the first
-	many             = 20       // containers
-	mostPSSRatio     = 0.5      // of the control's, beside one of it
-	mostBytes        = 12 << 20 // of the stripped program, of either shim
+	mostAnonymousKiB = 2560
+	// mostNativeKiB is what a shim may have beyond that which calls runc's library
+	// itself: mostly what encoding/json makes of the library's types when the first
+	// container is made. It was 870 KiB, so that the target is missed by as much
+	// (docs/performance.md, "runc's library").
+	mostNativeKiB  = 1024
+	mostFurtherKiB = 170      // for each container after the first
+	many           = 20       // containers
+	mostPSSRatio   = 0.5      // of the control's, beside one of it
+	mostBytes      = 12 << 20 // of the stripped program, of either shim
 	// mostGPUKiB is what the gpu shim may have beyond the pod shim's budget while
 	// no container has a GPU: its hook, and the larger runtime tables of a larger
 	// program. It was 40 KiB when this was written.
 	mostGPUKiB = 300
 )
+
+// mostAnonymous is the budget for the driver that is measured, in KiB.
+func (b *bench) mostAnonymous() int {
+	if b.options.driven(b.options.sides()[0].name) != "" {
+		return mostAnonymousKiB
+	}
+	return mostAnonymousKiB + mostNativeKiB
+}
 
 // check measures against the budget and fails beyond it.
 func (b *bench) check(ctx context.Context, out io.Writer) error {
@@ -59,14 +72,14 @@ func (b *bench) check(ctx context.Context, out io.Writer) error {
 	further := (all[0][0].anonymous - shim.anonymous) / (many - 1)
 	fmt.Fprintf(out, "each further container: anonymous %d KiB (budget %d)\n", further, mostFurtherKiB)
 	fmt.Fprintf(out, "idle shim with one container: anonymous %d KiB (budget %d), PSS %d KiB, %.2f of the control's %d (budget %.2f), RSS %d KiB; program %d bytes (budget %d)\n",
-		shim.anonymous, mostAnonymousKiB, shim.pss, ratio, control.pss, mostPSSRatio, shim.rss, info.Size(), mostBytes)
+		shim.anonymous, b.mostAnonymous(), shim.pss, ratio, control.pss, mostPSSRatio, shim.rss, info.Size(), mostBytes)
 	var over []error
 	for _, limit := range []struct {
 		broken bool
 		what   string
 	}{
 		{shim.anonymous == 0 || control.pss == 0, "nothing was measured"},
-		{shim.anonymous > mostAnonymousKiB, "anonymous memory is over budget"},
+		{shim.anonymous > b.mostAnonymous(), "anonymous memory is over budget"},
 		{further > mostFurtherKiB, "anonymous memory of each further container is over budget"},
 		{ratio > mostPSSRatio, "PSS is over budget"},
 		{info.Size() > mostBytes, "the program is over budget"},
@@ -103,9 +116,9 @@ func (g *gpuBench) check(ctx context.Context, out io.Writer) error {
 	slices.Sort(kib)
 	anonymous := kib[len(kib)/2]
 	fmt.Fprintf(out, "idle gpu shim, no GPU asked for: anonymous %d KiB (median of %d, budget %d); program %d bytes (budget %d)\n",
-		anonymous, len(kib), mostAnonymousKiB+mostGPUKiB, info.Size(), mostBytes)
+		anonymous, len(kib), g.mostAnonymous()+mostGPUKiB, info.Size(), mostBytes)
 	var over []error
-	if anonymous == 0 || anonymous > mostAnonymousKiB+mostGPUKiB {
+	if anonymous == 0 || anonymous > g.mostAnonymous()+mostGPUKiB {
 		over = append(over, errors.New("anonymous memory of the gpu shim is over budget, or was not measured"))
 	}
 	if info.Size() > mostBytes {

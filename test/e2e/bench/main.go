@@ -29,10 +29,10 @@ func main() {
 type options struct {
 	shim, control, gpu, runtime, json string
 	rounds, pods, clients             int
-	check, node                       bool
+	check                             bool
 	only                              string
 	drivers                           string
-	soakExecs, soakLives              int
+	soakExecs, soakLives, nodePods    int
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
@@ -46,12 +46,12 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	flags.StringVar(&o.json, "json", "", "also write the results to this file")
 	flags.IntVar(&o.rounds, "rounds", 40, "samples of each quantity, and lives of a container, for each shim; 5 is quick")
 	flags.StringVar(&o.drivers, "drivers", "native", "how the shim drives runc, each measured: native, command")
-	flags.BoolVar(&o.node, "node", false, "measure 100 pods in one shim, group = \"node\", too")
 	flags.IntVar(&o.pods, "pods", 50, "pods at once")
 	flags.IntVar(&o.clients, "clients", 16, "clients that exec at once")
 	flags.BoolVar(&o.check, "check", false, "measure memory and size alone and fail beyond the budget")
 	flags.IntVar(&o.soakExecs, "soak-execs", 0, "run so many execs in one container, and fail if the shim grows")
 	flags.IntVar(&o.soakLives, "soak-containers", 0, "run so many containers in one pod, and fail if the shim grows")
+	flags.IntVar(&o.nodePods, "node-pods", 0, "measure so many pods under one shim, group = \"node\", too")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

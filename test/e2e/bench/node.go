@@ -11,9 +11,6 @@ import (
 	"berth/test/e2e/conformance/daemon"
 )
 
-// nodePods is how many pods one shim serves.
-const nodePods = 100
-
 // addNode makes a daemon whose pods share a shim, and a control.
 func (b *bench) addNode() error {
 	config := filepath.Join(b.dir, "node.toml")
@@ -29,7 +26,7 @@ func (b *bench) addNode() error {
 func (b *bench) nodeMemory(ctx context.Context, r *report) error {
 	f := &fleet{}
 	err := b.node.alternate(0, func(which int, d *daemon.Daemon) error {
-		for i := range nodePods {
+		for i := range b.options.nodePods {
 			id := fmt.Sprintf("pod%d", i)
 			if err := f.add(ctx, which, d, id, id, shape{}); err != nil {
 				return err
@@ -44,13 +41,15 @@ func (b *bench) nodeMemory(ctx context.Context, r *report) error {
 	if err != nil {
 		return err
 	}
+	if len(all[0]) != 1 {
+		return fmt.Errorf("%d shims serve the node, want one", len(all[0]))
+	}
 	for which, list := range all {
 		total := 0
 		for _, u := range list {
 			total += u.pss
 		}
 		r.Node.memory(nodePSS, which, total)
-		r.Node.add("100 pods: shims", "", which, float64(len(list)))
 	}
 	return f.down(ctx)
 }

@@ -66,7 +66,7 @@ func newReport(o options) *report {
 	for _, s := range o.sides() {
 		r.Sides = append(r.Sides, s.name)
 	}
-	if o.node {
+	if o.nodePods > 0 {
 		r.Node = &table{Sides: []string{"one shim", "control"}}
 	}
 	if o.gpu != "" {

@@ -17,7 +17,7 @@ const (
 	probesCPU     = "CPU time of 1,000 execs"
 	exitsAtOnce   = "exits per second"
 	eachFurther   = "each further container: anonymous"
-	nodePSS       = "100 pods: PSS of all shims"
+	nodePSS       = "all pods: PSS of all shims"
 	idleName      = "%d idle, %d containers"
 )
 
