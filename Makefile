@@ -24,6 +24,8 @@ export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 # Tests that drive real containers mount, unshare and fill /proc: one package at a time.
 GOTEST_E2E = go -C test/e2e test -count=1 -p 1
 # What conformance and bench compare, with which OCI runtime.
+# `make conformance VM=1` has a column of the vm shim, too.
+VM ?=
 SHIMS = -shim $(CURDIR)/bin/containerd-shim-pod-v2 \
 	-control $(CURDIR)/.tools/bin/containerd-shim-runc-v2 -runtime $(CURDIR)/.tools/bin/runc
 # What bench compares the first of them with.
@@ -35,7 +37,7 @@ export PATH := $(CURDIR)/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build test test-long unit lint fuzz bench soak trace bench-mig budget oracle integration conformance compat test-v2 test-gpu guest test-vm generate check demo install clean
+.PHONY: help setup build test test-long unit lint fuzz bench soak trace bench-mig bench-vm budget oracle integration conformance compat test-v2 test-gpu guest test-vm generate check demo install clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +73,12 @@ bench: setup build ## Compare speed and memory with containerd-shim-runc-v2 (roo
 	@mkdir -p test/bench/results
 	go -C test/e2e run ./bench $(SHIMS) $(GPU) -json $(CURDIR)/test/bench/results/latest.json
 
+bench-vm: setup build ## Measure the vm shim against its goals (root; emulated where KVM does not run guests)
+	@scripts/guest/build $(CURDIR)/.tools/guest >/dev/null
+	@mkdir -p test/bench/results
+	go -C test/e2e run ./bench/vm -shim $(CURDIR)/bin/containerd-shim-vm-v2 -berth $(CURDIR)/bin/berth -guest $(CURDIR)/.tools/guest \
+		-json $(CURDIR)/test/bench/results/latest-vm.json
+
 trace: setup build ## Draw where the time of a container's life goes, from a real run, for docs/performance.md (root)
 	go -C test/e2e run ./trace -shim $(CURDIR)/bin/containerd-shim-pod-v2 -runtime $(CURDIR)/.tools/bin/runc \
 		-svg $(CURDIR)/docs/trace-command.svg
@@ -89,8 +97,9 @@ integration: setup build ## Drive a private containerd with its client, ctr and 
 	$(GOTEST_E2E) -timeout 15m ./integration -runtimes io.containerd.pod.v2
 	$(GOTEST_E2E) -timeout 15m ./gpu
 
-conformance: setup build ## Run the shim test suites against this shim, by runc's library and by runc, and containerd-shim-runc-v2 (root)
-	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS)
+conformance: setup build ## Run the shim test suites against this shim, by runc's library and by runc, and containerd-shim-runc-v2; with VM=1 the vm shim too (root)
+	$(if $(VM),@scripts/guest/build $(CURDIR)/.tools/guest >/dev/null)
+	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS) $(if $(VM),-vm $(CURDIR)/bin/containerd-shim-vm-v2 -guest $(CURDIR)/.tools/guest)
 	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS) -command -stress 0
 
 compat: setup build ## Run one shim under containerd 1.7 to 2.4, and upgrade across them (root; first time 25 minutes)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -35,7 +36,8 @@ type booter struct {
 // booting is one machine on its way.
 type booting struct {
 	booter
-	left traces
+	left  traces
+	spare *network.Spare // nil unless the network may come later
 }
 
 func (b booter) boot(ctx context.Context, r remote.BootRequest) (remote.Machine, error) {
@@ -75,8 +77,17 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 			retErr = errors.Join(retErr, b.undo(ctx))
 		}
 	}()
+	if b.spare != nil {
+		defer func() {
+			b.spare.CloseTap()
+			if retErr != nil {
+				retErr = errors.Join(retErr, b.spare.Close())
+			}
+		}()
+		net.Request.Spare = b.spare.MAC
+	}
 	var nics []vm.NIC
-	for _, n := range net.NICs {
+	for _, n := range slices.Concat(net.NICs, b.spareNIC()) {
 		nics = append(nics, vm.NIC{Tap: n.Tap, MAC: n.MAC})
 	}
 	own := conf.UIDBase + os.Getpid()
@@ -94,7 +105,7 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 			return nil, errors.Join(err, m.Close(context.WithoutCancel(ctx)))
 		}
 	}
-	return machine{m, b.state, b.left, net.Request}, nil
+	return machine{Machine: m, state: b.state, left: b.left, network: net.Request, spare: b.spare, taken: new(bool)}, nil
 }
 
 // accelerator is what runs the guests of a configuration here.
@@ -125,11 +136,16 @@ func (b *booting) openNetwork(ctx context.Context, spec *specs.Spec) (namespace 
 		}
 	}
 	if path == "" {
-		namespace, err = network.NewNamespace()
+		if namespace, err = network.NewNamespace(); err == nil {
+			b.spare, err = network.NewSpare(namespace)
+		}
 	} else {
 		namespace, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	}
 	if err != nil {
+		if namespace != nil {
+			_ = namespace.Close()
+		}
 		return nil, nil, fmt.Errorf("open the pod's network namespace: %w", err)
 	}
 	net, err := network.Open(path, namespace, func(r network.Record) error {
@@ -137,6 +153,10 @@ func (b *booting) openNetwork(ctx context.Context, spec *specs.Spec) (namespace 
 		return b.state.write(b.left)
 	})
 	if err != nil {
+		if b.spare != nil {
+			b.spare.CloseTap()
+			_ = b.spare.Close()
+		}
 		return nil, nil, errors.Join(err, b.undo(ctx), namespace.Close())
 	}
 	return namespace, net, nil
@@ -159,12 +179,40 @@ type machine struct {
 	state   state
 	left    traces
 	network *agentapi.NetworkRequest
+	spare   *network.Spare // nil without one
+	taken   *bool          // what it stands for was told
+}
+
+var _ remote.LateNetworker = machine{}
+
+// LateNetwork is what has come into a namespace that was made with the machine.
+// It is called by one at a time.
+func (m machine) LateNetwork() (*agentapi.NetworkRequest, error) {
+	if m.spare == nil || *m.taken {
+		return nil, nil
+	}
+	request, err := m.spare.Take()
+	*m.taken = request != nil
+	return request, err
+}
+
+// spareNIC is the NIC whose interface may come later.
+func (b *booting) spareNIC() []network.NIC {
+	if b.spare == nil {
+		return nil
+	}
+	return []network.NIC{b.spare.NIC}
 }
 
 // Close lets go of the machine, and of what was noted for others to do so.
 func (m machine) Close(ctx context.Context) error {
 	if err := m.Machine.Close(ctx); err != nil {
 		return err
+	}
+	if m.spare != nil {
+		if err := m.spare.Close(); err != nil {
+			return err
+		}
 	}
 	if m.left.Network != nil {
 		if err := m.left.Network.Remove(); err != nil {
@@ -176,7 +224,7 @@ func (m machine) Close(ctx context.Context) error {
 
 // Network is the pod's; a guest has nothing to do for one that is empty.
 func (m machine) Network() *agentapi.NetworkRequest {
-	if len(m.network.Interfaces) == 0 {
+	if len(m.network.Interfaces) == 0 && len(m.network.Spare) == 0 {
 		return nil
 	}
 	return m.network

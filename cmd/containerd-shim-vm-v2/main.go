@@ -74,7 +74,7 @@ func guestFeatures(context.Context, configs.Runtime) ([]byte, error) {
 	yes := true
 	return json.Marshal(features.Features{
 		OCIVersionMin: "1.0.0", OCIVersionMax: "1.2.0",
-		MountOptions: []string{"bind", "rbind", "ro", "rw", "nodev", "nosuid", "noexec", "private", "rprivate", "slave", "rslave", "relatime", "noatime", "strictatime"},
+		MountOptions: []string{"bind", "rbind", "ro", "rro", "rw", "nodev", "nosuid", "noexec", "private", "rprivate", "slave", "rslave", "relatime", "noatime", "strictatime"},
 		Linux: &features.Linux{
 			Namespaces:      []string{"cgroup", "ipc", "mount", "pid", "user", "uts"},
 			Cgroup:          &features.Cgroup{V2: &yes},

@@ -89,7 +89,7 @@ func podOf(bundle string) (string, error) {
 			Annotations map[string]string `json:"annotations"`
 		}
 		if err := json.NewDecoder(io.LimitReader(f, maxConfig)).Decode(&spec); err != nil {
-			return "", fmt.Errorf("find the container's pod: read config.json: %w", err)
+			return "", fmt.Errorf("find the container's pod: read config.json: %w: %w", err, errdefs.ErrInvalidArgument)
 		}
 		if sandbox := spec.Annotations[remote.SandboxAnnotation]; sandbox != "" {
 			id = sandbox

@@ -5,8 +5,12 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/containerd/errdefs"
+
+	"berth/configs"
 	"berth/sandbox/agentapi"
 	"berth/sandbox/vm"
 )
@@ -40,8 +44,24 @@ func TestPodOf(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got, err := podOf(bundle); (err != nil) != (c.want == "") || err == nil && got != c.want {
+		if got, err := podOf(bundle); errdefs.IsInvalidArgument(err) != (c.want == "") || got != c.want && err == nil {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
+	}
+}
+
+// Options that mean a runtime of the host's are refused by name, and the one
+// that clusters set for all runtimes is not.
+func TestOptions(t *testing.T) {
+	for name, o := range map[string]configs.Runtime{
+		"BinaryName": {BinaryName: "crun"}, "Root": {Root: "/run/runc"},
+		"CriuImagePath": {CriuImagePath: "/images"}, "CriuWorkPath": {CriuWorkPath: "/work"},
+	} {
+		if err := refuse(o); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := refuse(configs.Runtime{SystemdCgroup: true}); err != nil {
+		t.Error(err)
 	}
 }

@@ -26,6 +26,10 @@ func (s *server) Exec(ctx context.Context, r *agentapi.ExecRequest) (*agentapi.E
 	if p.stdio, err = s.openStdio(ctx, opening{c.id, r.Process, r.Stdio, r.IoUid, r.IoGid}); err != nil {
 		return nil, err
 	}
+	if err := s.starting.take(ctx); err != nil {
+		return nil, errors.Join(err, p.stdio.close())
+	}
+	defer s.starting.leave()
 	p.os, err = c.rt.Exec(ctx, &oci.ExecRequest{
 		ID: c.id, ExecID: strconv.FormatUint(r.Process, 10), Bundle: c.bundle, Process: r.Spec, Streams: p.stdio,
 	})

@@ -61,7 +61,7 @@ func Serve(ctx context.Context, session *mux.Session, cfg Config) error {
 	s := &server{
 		cfg: cfg, arrived: newArrivals(ctx.Done()), gone: ctx.Done(),
 		containers: make(map[string]*container), making: make(map[string]*making), procs: make(map[uint64]*proc),
-		eventsUp: make(chan struct{}),
+		eventsUp: make(chan struct{}), starting: newPlaces(),
 	}
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -96,6 +96,9 @@ type server struct {
 	events   *mux.Stream // set before eventsUp is closed
 	eventsUp chan struct{}
 	telling  sync.Mutex // one event at a time
+
+	starting places
+	spare    *spare // set by the first SetUpNetwork, before the first Create
 
 	shm     sync.Mutex // held while it is being made
 	shmMade bool

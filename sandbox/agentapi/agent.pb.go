@@ -781,9 +781,13 @@ type NetworkRequest struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Interfaces []*Interface           `protobuf:"bytes,1,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
 	// routes can be added in their order: what a gateway is reached by comes first.
-	Routes        []*Route     `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`
-	Neighbours    []*Neighbour `protobuf:"bytes,3,rep,name=neighbours,proto3" json:"neighbours,omitempty"`
-	Rules         []*Rule      `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
+	Routes     []*Route     `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`
+	Neighbours []*Neighbour `protobuf:"bytes,3,rep,name=neighbours,proto3" json:"neighbours,omitempty"`
+	Rules      []*Rule      `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
+	// spare is the address of a NIC that stands for nothing yet and is not to be
+	// seen; with interfaces, of the NIC that is to be the one of them that has an
+	// address, and to have that.
+	Spare         []byte `protobuf:"bytes,5,opt,name=spare,proto3" json:"spare,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -842,6 +846,13 @@ func (x *NetworkRequest) GetNeighbours() []*Neighbour {
 func (x *NetworkRequest) GetRules() []*Rule {
 	if x != nil {
 		return x.Rules
+	}
+	return nil
+}
+
+func (x *NetworkRequest) GetSpare() []byte {
+	if x != nil {
+		return x.Spare
 	}
 	return nil
 }
@@ -2189,7 +2200,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\"0\n" +
 	"\x06Volume\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\tR\x04data\"\xe1\x01\n" +
+	"\x04data\x18\x02 \x01(\tR\x04data\"\xf7\x01\n" +
 	"\x0eNetworkRequest\x129\n" +
 	"\n" +
 	"interfaces\x18\x01 \x03(\v2\x19.berth.agent.v1.InterfaceR\n" +
@@ -2198,7 +2209,8 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"neighbours\x18\x03 \x03(\v2\x19.berth.agent.v1.NeighbourR\n" +
 	"neighbours\x12*\n" +
-	"\x05rules\x18\x04 \x03(\v2\x14.berth.agent.v1.RuleR\x05rules\"\xaf\x01\n" +
+	"\x05rules\x18\x04 \x03(\v2\x14.berth.agent.v1.RuleR\x05rules\x12\x14\n" +
+	"\x05spare\x18\x05 \x01(\fR\x05spare\"\xaf\x01\n" +
 	"\tInterface\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\fR\x03mac\x12\x10\n" +

@@ -67,6 +67,9 @@ func (c *guestCgroup) Kill(ctx context.Context) error {
 func (c *guestCgroup) Signal(ctx context.Context, sig unix.Signal) error {
 	_, err := call(ctx, c.r, signalTimeout, "send a signal", c.r.agent.Signal,
 		&agentapi.SignalRequest{Container: c.container, Signal: uint32(sig)})
+	if c.r.isDead() {
+		return c.r.gone()
+	}
 	return err
 }
 

@@ -72,7 +72,8 @@ type guest struct {
 	dead    chan struct{} // closed once the guest has ended, after why was set
 	why     error
 	silence silence
-	suspect sync.Mutex // one at a time finds out whether the guest is deaf
+	late    chan struct{} // capacity 1: who gives the guest a later network
+	suspect sync.Mutex    // one at a time finds out whether the guest is deaf
 	disks   disks
 
 	paused   atomic.Bool   // the machine is stopped; changed by who is in the gate
@@ -104,6 +105,7 @@ func connect(ctx context.Context, m Machine) (_ *guest, retErr error) {
 		volumes: newVolumes(), hostV1: hasV1(),
 		limiting: make(chan struct{}, 1), demands: make(map[string]demand),
 		stopping: make(chan struct{}, 1), frozen: make(map[string]bool),
+		late:       make(chan struct{}, 1),
 		lastStream: agentapi.FirstStdioStream - 1,
 		procs:      make(map[uint64]*guestProc), cgroups: make(map[string]*guestCgroup),
 	}
@@ -232,6 +234,12 @@ func (r *guest) ended() error {
 	return fmt.Errorf("the VM of this pod has ended: %w: %w", r.why, errdefs.ErrUnavailable)
 }
 
+// gone is the error of a signal to what was in a guest that has ended: it has
+// ended too, as a process has that exits before a signal comes.
+func (r *guest) gone() error {
+	return fmt.Errorf("the VM of this pod has ended, and all in it: %v: %w", r.why, errdefs.ErrNotFound)
+}
+
 // isDead tells whether the guest has ended.
 func (r *guest) isDead() bool {
 	select {
@@ -260,6 +268,9 @@ func (r *guest) newProcess(container string) (number uint64, p *process.Process,
 		}
 		_, err := call(context.Background(), r, signalTimeout, "send a signal", r.agent.Signal,
 			&agentapi.SignalRequest{Process: number, Container: container, Signal: uint32(sig)})
+		if r.isDead() {
+			return r.gone()
+		}
 		return err
 	})
 	r.procs[number] = &guestProc{container: container, end: end}

@@ -79,11 +79,16 @@ func (l *lifecycle) begin(ctx context.Context, spec *specs.Spec) (_ *guest, retE
 			retErr = errors.Join(retErr, l.share.close())
 		}
 	}()
+	began := time.Now()
 	machine, err := l.boot(ctx, BootRequest{Spec: spec, Share: l.share.served()})
 	if err != nil {
 		return nil, fmt.Errorf("boot the VM of the pod: %w", err)
 	}
-	return connect(ctx, machine)
+	r, err := connect(ctx, machine)
+	if err == nil {
+		log.G(ctx).WithField("took", time.Since(began)).Debug("the VM of the pod answers")
+	}
+	return r, err
 }
 
 // of is the guest that a container is in, whether that has ended or not.

@@ -144,7 +144,7 @@ func (p *plan) mount(m specs.Mount, share string) (specs.Mount, error) {
 			bound = true
 		case "rbind":
 			bound, b.rec = true, true
-		case "ro":
+		case "ro", "rro":
 			b.readOnly = true
 		case "idmap", "ridmap": // m says so as well
 		case "shared", "rshared":

@@ -15,6 +15,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"berth/process/oci"
 )
 
 // TestPlan has testdata/plan/CASE.in.json become CASE.out.json: the guest's
@@ -154,4 +156,13 @@ func TestPlanRefuses(t *testing.T) {
 
 func without(s *specs.Spec, kind specs.LinuxNamespaceType) []specs.LinuxNamespace {
 	return slices.DeleteFunc(slices.Clone(s.Linux.Namespaces), func(n specs.LinuxNamespace) bool { return n.Type == kind })
+}
+
+// A container in a VM is not restored from a checkpoint, which is said before
+// anything is read or booted.
+func TestRestoreRefused(t *testing.T) {
+	_, err := New(Config{}).Create(t.Context(), &oci.CreateRequest{ID: "c", Restore: new(oci.RestoreRequest)})
+	if !errdefs.IsNotImplemented(err) || !strings.Contains(err.Error(), "checkpoint") {
+		t.Errorf("restore: %v", err)
+	}
 }

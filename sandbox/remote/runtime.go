@@ -180,6 +180,13 @@ func (r *guest) endExec(ctx context.Context, container string, number uint64) er
 
 // Start lets the init of a container go.
 func (rt *Runtime) Start(ctx context.Context, id string) error {
+	r, err := rt.life.of(id)
+	if err != nil {
+		return err
+	}
+	if err := r.takeNetwork(ctx); err != nil {
+		return err
+	}
 	return rt.ask(ctx, id, "start the container", agentapi.AgentService.Start)
 }
 

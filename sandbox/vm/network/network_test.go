@@ -235,6 +235,9 @@ func TestRefusals(t *testing.T) {
 	}{
 		"twice the same MAC": {func(s *space) { s.veth("eth1", mac1, 1500) }, errdefs.ErrInvalidArgument, "same address"},
 		"not Ethernet":       {func(s *space) { s.run("ip tuntap add tun0 mode tun\nip link set tun0 up") }, errdefs.ErrInvalidArgument, "tun0"},
+		"a route that encapsulates": {func(s *space) {
+			s.run("ip route add 10.9.0.0/16 encap ip id 7 dst 10.0.0.9 dev eth0")
+		}, errdefs.ErrInvalidArgument, "encapsulates"},
 		"somebody's qdisc": {func(s *space) {
 			s.veth("eth1", mac2, 1500)
 			s.run("tc qdisc add dev eth1 clsact")

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"berth/test/e2e/image"
 	"berth/test/e2e/node"
 )
 
@@ -198,9 +200,9 @@ func TestNoNetwork(t *testing.T) {
 			t.Errorf("status %d, interfaces\n%s", code, out)
 		}
 		pid := int(c.task.Pid())
-		machine := in(ctx, t, fmt.Sprintf("/proc/%d/ns/net", pid), "ip", "-o", "link")
-		if strings.Count(machine, "\n") != 1 {
-			t.Errorf("QEMU is where there are\n%s", machine)
+		machine := in(ctx, t, fmt.Sprintf("/proc/%d/ns/net", pid), "ip", "-o", "link", "show", "up")
+		if machine != "" {
+			t.Errorf("QEMU is where there is on\n%s", machine)
 		}
 		var mine, its unix.Stat_t
 		for path, st := range map[string]*unix.Stat_t{fmt.Sprintf("/proc/%d/ns/net", shimOf(t, pid)): &mine, fmt.Sprintf("/proc/%d/ns/net", pid): &its} {
@@ -213,5 +215,69 @@ func TestNoNetwork(t *testing.T) {
 		}
 		kill(ctx, t, c.task, unix.SIGKILL)
 		c.delete(ctx, t, status(ctx, t, exit))
+	})
+}
+
+// TestLateNetwork has a CNI plugin make the network between Create and Start, in
+// the namespace of the task's process, as `ctr run --cni` does.
+func TestLateNetwork(t *testing.T) {
+	eachGuest(t, func(t *testing.T, r runtimeCase) {
+		ctx := testContext(t, shared)
+		c := create(ctx, t, shared, r, request{args: idle})
+		leases := t.TempDir()
+		plugin := func(command string) string {
+			cmd := shared.Command(ctx, "bridge")
+			cmd.Env = append(cmd.Env, "CNI_COMMAND="+command, "CNI_CONTAINERID="+identifier(t), "CNI_IFNAME=eth0",
+				fmt.Sprintf("CNI_NETNS=/proc/%d/ns/net", c.task.Pid()), "CNI_PATH="+filepath.Dir(cmd.Path))
+			cmd.Stdin = strings.NewReader(fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "late", "type": "bridge", "bridge": "late0",
+				"isGateway": true, "mtu": 1400, "ipam": {"type": "host-local", "dataDir": %q,
+				"routes": [{"dst": "0.0.0.0/0"}], "ranges": [[{"subnet": "10.87.0.0/24"}]]}}`, leases))
+			return must(shared.Run(cmd))(t)
+		}
+		plugin("ADD")
+		exit := start(ctx, t, c.task)
+		for _, want := range []struct{ command, has string }{
+			{"ip addr show dev eth0; ip route", "mtu 1400"},
+			{"ip addr show dev eth0", "10.87.0.2/24"},
+			{"ip route", "default via 10.87.0.1 dev eth0"},
+			{"ping -c 1 -W 5 10.87.0.1", "1 packets received"},
+		} {
+			id := fmt.Sprintf("look%d", len(want.command))
+			if out, code := c.exec1(ctx, t, id, nil, "sh", "-c", want.command); code != 0 || !strings.Contains(out, want.has) {
+				t.Errorf("%s: status %d, no %q in\n%s", want.command, code, want.has, out)
+			}
+		}
+		if got := must(shared.Run(shared.Command(ctx, "busybox", "ping", "-c", "1", "-W", "5", "10.87.0.2")))(t); !strings.Contains(got, "1 packets received") {
+			t.Errorf("from the node: %s", got)
+		}
+		plugin("DEL")
+		kill(ctx, t, c.task, unix.SIGKILL)
+		c.delete(ctx, t, status(ctx, t, exit))
+	})
+}
+
+// TestCtrCNI has ctr make the network. Where it looks for CNI is fixed, so it is
+// given an /etc, /opt and /var/lib of its own, which nobody else sees.
+func TestCtrCNI(t *testing.T) {
+	eachGuest(t, func(t *testing.T, r runtimeCase) {
+		ctx := testContext(t, shared)
+		config := filepath.Join(t.TempDir(), "10-net.conflist")
+		text := strings.ReplaceAll(bridgeNetwork(7, 1400, `{"dst": "0.0.0.0/0"}`), "@DIR@", t.TempDir())
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ctr := shared.Command(ctx, "ctr").Path
+		script := `set -e
+mount -t tmpfs tmpfs /etc; mount -t tmpfs tmpfs /opt; mount -t tmpfs tmpfs /var/lib
+mkdir -p /etc/cni/net.d /opt/cni; cp "$1" /etc/cni/net.d/; ln -s "$2" /opt/cni/bin
+shift 2; exec "$@"`
+		out := must(shared.Run(shared.Command(ctx, "unshare", "--mount", "sh", "-c", script, "sh", config, filepath.Dir(ctr),
+			ctr, "run", "--rm", "--cni", "--runtime", r.name, "--fifo-dir", shared.FIFODir(), image.Demo, identifier(t),
+			"sh", "-c", "ip addr show dev eth0; ping -c 1 -W 5 10.88.7.1")))(t)
+		for _, want := range []string{"mtu 1400", "inet 10.88.7.2/24", "1 packets received"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("no %q in\n%s", want, out)
+			}
+		}
 	})
 }

@@ -122,6 +122,9 @@ func (d *Daemon) spec(id, group string, verb []string) *specs.Spec {
 	if group != "" {
 		spec.Annotations[groupAnnotation] = group
 	}
+	if d.Guest != "" {
+		IntoGuest(spec, group)
+	}
 	return spec
 }
 

@@ -13,11 +13,16 @@ import (
 
 // Config says which programs a Daemon uses. All paths are absolute.
 type Config struct {
-	Shim    string // the shim binary
-	Runtime string // the OCI runtime, passed as BinaryName; "" is the shim's own default
-	Payload string // the static program of package payload
-	Dir     string // an empty private directory, its path under 30 bytes (socket names)
-	Name    string // the containerd namespace and the parent cgroup: unique on the host
+	Shim    string   // the shim binary
+	Runtime string   // the OCI runtime, passed as BinaryName; "" is the shim's own default
+	Payload string   // the static program of package payload
+	Dir     string   // an empty private directory, its path under 30 bytes (socket names)
+	Env     []string // added to the shim's
+	Name    string   // the containerd namespace and the parent cgroup: unique on the host
+	// Guest is the directory of a guest image, for a shim whose containers are in
+	// virtual machines; Runtime is then the guest's own. GuestOptions are lines
+	// for its vm.toml.
+	Guest, GuestOptions string
 }
 
 // Daemon is one pretended containerd. Its methods may be called concurrently.
@@ -42,6 +47,11 @@ func New(config Config) (*Daemon, error) {
 	if err := os.WriteFile(filepath.Join(d.Dir, "rootfs/bin/payload"), program, 0o755); err != nil {
 		return nil, fmt.Errorf("install payload: %w", err)
 	}
+	if d.Guest != "" {
+		if err := d.writeVMConfig(); err != nil {
+			return nil, err
+		}
+	}
 	if d.Events, err = NewRecorder(filepath.Join(d.Dir, "e.sock")); err != nil {
 		return nil, err
 	}
@@ -49,9 +59,16 @@ func New(config Config) (*Daemon, error) {
 }
 
 // Gate makes a FIFO that containers see as /share/NAME and returns its path on
-// the host.
+// the host. For containers in a guest, whose kernel has FIFOs of its own, it is
+// a file that is empty until the moment has come.
 func (d *Daemon) Gate(name string) (string, error) {
 	path := filepath.Join(d.Dir, "share", name)
+	if d.Guest != "" {
+		if err := os.WriteFile(path, nil, 0o666); err != nil {
+			return "", fmt.Errorf("make gate %s: %w", name, err)
+		}
+		return path, nil
+	}
 	if err := syscall.Mkfifo(path, 0o666); err != nil {
 		return "", fmt.Errorf("make gate %s: %w", name, err)
 	}
@@ -89,11 +106,18 @@ func (d *Daemon) Close() error {
 func (d *Daemon) command(bundle *Bundle, action string, extra ...string) *exec.Cmd {
 	args := []string{"-namespace", d.Name, "-address", filepath.Join(d.Dir, "grpc.sock"),
 		"-publish-binary", "/bin/false", "-id", bundle.ID}
+	if d.Guest != "" {
+		args = append(args, "-debug") // how its machine came to be is there
+	}
 	args = append(append(args, extra...), action)
 	cmd := exec.Command(d.Shim, args...)
 	cmd.Dir = bundle.Dir
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=2", "MAX_SHIM_VERSION=2",
 		"TTRPC_ADDRESS="+d.Events.Path, "GRPC_ADDRESS="+filepath.Join(d.Dir, "grpc.sock"), "NAMESPACE="+d.Name)
+	cmd.Env = append(cmd.Env, d.Env...)
+	if d.Guest != "" {
+		cmd.Env = append(cmd.Env, "BERTH_VM_CONFIG="+d.VMConfig())
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
 }

@@ -134,6 +134,9 @@ func (d *Daemon) Info(args ...string) ([]byte, error) {
 
 // Options are the runtime options of every Create.
 func (d *Daemon) Options() (*anypb.Any, error) {
+	if d.Guest != "" { // the runtime is the guest's
+		return typeurl.MarshalAnyToProto(&runcoptions.Options{})
+	}
 	return typeurl.MarshalAnyToProto(&runcoptions.Options{BinaryName: d.Runtime, Root: d.Dir + "/r"})
 }
 

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -50,13 +52,11 @@ func run(args []string) (int, error) {
 			return 0, err
 		}
 		return number(rest, 1)
-	case "spam": // spam: to stdout until a write fails
-		line := bytes.Repeat([]byte("spam"), 1024)
-		for {
-			if _, err := os.Stdout.Write(line); err != nil {
-				return 1, err
-			}
-		}
+	case "hello": // hello: say so, then live on
+		fmt.Println("hello")
+		return forever()
+	case "spam": // spam [BYTES]: to stdout, so many at a time (4096), until a write fails
+		return spam(rest)
 	case "orphan": // orphan READY GATE CODE: start a child "ready READY", then do "gate GATE CODE"
 		return orphan(rest)
 	case "logger", "logger-v2": // logger FILE: a binary:// logger, see logger.go
@@ -74,7 +74,8 @@ func number(args []string, at int) (int, error) {
 }
 
 // open opens a FIFO, which is how this program tells the test, or is told by it,
-// that the moment has come; a gate is read to its end.
+// that the moment has come; a gate is read to its end. In a guest it is a file,
+// which has something in it then.
 func open(args []string, at, flag int) error {
 	if len(args) <= at {
 		return fmt.Errorf("argument %d is missing", at+1)
@@ -82,6 +83,9 @@ func open(args []string, at, flag int) error {
 	f, err := os.OpenFile(args[at], flag, 0)
 	if err != nil {
 		return err
+	}
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		return errors.Join(openFile(f, flag), f.Close())
 	}
 	if flag == os.O_RDONLY {
 		if _, err := io.Copy(io.Discard, f); err != nil {
@@ -91,6 +95,21 @@ func open(args []string, at, flag int) error {
 	return f.Close()
 }
 
+// openFile asks again and again: what the host writes, a guest is not told.
+func openFile(f *os.File, flag int) error {
+	if flag != os.O_RDONLY {
+		_, err := f.Write([]byte{'.'})
+		return err
+	}
+	for {
+		n, err := f.ReadAt(make([]byte, 1), 0)
+		if n == 1 || !errors.Is(err, io.EOF) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // forever exits with 128+15 on SIGTERM, which PID 1 of a namespace would not do
 // by default.
 func forever() (int, error) {
@@ -98,6 +117,22 @@ func forever() (int, error) {
 	signal.Notify(c, syscall.SIGTERM)
 	<-c
 	return 128 + int(syscall.SIGTERM), nil
+}
+
+func spam(args []string) (int, error) {
+	size := 4096
+	if len(args) > 0 {
+		var err error
+		if size, err = number(args, 0); err != nil {
+			return 0, err
+		}
+	}
+	block := bytes.Repeat([]byte("spam"), size/4)
+	for {
+		if _, err := os.Stdout.Write(block); err != nil {
+			return 1, err
+		}
+	}
 }
 
 // burst writes a pattern that changes with its offset, so that a lost or

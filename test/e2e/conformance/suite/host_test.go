@@ -42,11 +42,11 @@ func newHostWith(t *testing.T, runtime string) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := daemon.New(daemon.Config{Shim: *shimFlag, Runtime: runtime, Payload: *payloadFlag, Dir: dir, Name: "berth-" + token(t)})
+	d, err := daemon.New(daemon.Config{Shim: *shimFlag, Runtime: runtime, Payload: *payloadFlag, Dir: dir, Name: "berth-" + token(t), Guest: *guestFlag})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	ctx, cancel := context.WithTimeout(context.Background(), slower(deadline))
 	h := &host{Daemon: d, t: t, ctx: ctx}
 	t.Cleanup(func() {
 		defer cancel()
@@ -62,7 +62,7 @@ func newHostWith(t *testing.T, runtime string) *host {
 
 // extend gives a test that waits on purpose the time for it.
 func (h *host) extend(t *testing.T, by time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), deadline+by)
+	ctx, cancel := context.WithTimeout(context.Background(), slower(deadline)+by)
 	t.Cleanup(cancel)
 	h.ctx = ctx
 }
@@ -125,6 +125,9 @@ func (h *host) open(name string, flag int) {
 
 // meet is open for a goroutine that is not the test's own.
 func (h *host) meet(name string, flag int) error {
+	if h.Guest != "" {
+		return h.meetGuest(name, flag)
+	}
 	done := make(chan error, 1)
 	path := h.Dir + "/share/" + name
 	go func() {

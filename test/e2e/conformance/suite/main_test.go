@@ -16,6 +16,7 @@ var (
 	runtimeFlag = flag.String("runtime", "", "path of the OCI runtime")
 	fakeFlag    = flag.String("fakeoci", "", "path of the fake OCI runtime")
 	payloadFlag = flag.String("payload", "", "path of the program that containers run")
+	guestFlag   = flag.String("guest", "", "directory of the guest image, for a shim whose containers are in virtual machines")
 	longFlag    = flag.Bool("long", false, "also run what takes minutes")
 )
 

@@ -37,6 +37,7 @@ type testCase struct {
 	args   []string
 	env    []string
 	limit  time.Duration // then it is killed
+	guest  *guest        // for a shim whose containers are in machines
 	own    bool          // of the project's own suite
 }
 
@@ -64,7 +65,12 @@ func runCase(ctx context.Context, c testCase, shim, runtimeDir string) (*outcome
 		return nil, err
 	}
 	private := filepath.Join(bin, filepath.Base(shim))
-	if err := copyProgram(shim, private); err != nil {
+	if c.guest != nil {
+		c.env, err = c.guest.install(dir, bin, shim, c.env)
+	} else {
+		err = copyProgram(shim, private)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("copy the shim: %w", err)
 	}
 	before := testCgroups()
@@ -102,6 +108,17 @@ func parse(output string) map[string]verdict {
 		verdicts[m[2]] = map[string]verdict{"PASS": pass, "FAIL": fail, "SKIP": skip}[m[1]]
 	}
 	return verdicts
+}
+
+// verdict is that of a test; of an outcome that is nil, or that does not have
+// the test, it is that it did not run.
+func (o *outcome) verdict(name string) verdict {
+	if o != nil {
+		if v, ran := o.verdicts[name]; ran {
+			return v
+		}
+	}
+	return missing
 }
 
 // leaves returns the names without subtests, in order of appearance.

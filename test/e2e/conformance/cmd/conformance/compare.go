@@ -25,7 +25,7 @@ const (
 	longLimit     = 15 * time.Minute
 )
 
-// compare builds everything, runs every test against both shims and prints the
+// compare builds everything, runs every test against the shims and prints the
 // table. The error says what makes the run a failure.
 func compare(ctx context.Context, o options, out io.Writer) error {
 	if err := o.check(); err != nil {
@@ -87,11 +87,15 @@ func ownTests(ctx context.Context, p *programs) ([]string, error) {
 	return names, nil
 }
 
-// both runs one case against the two shims at the same time: they are
-// different programs, and there are two cores.
-func (t *table) both(ctx context.Context, c testCase) (shim, control *outcome, err error) {
+// outcomes are those of one case; nil for a shim that it was not run against.
+type outcomes struct{ shim, control, vm *outcome }
+
+// all runs one case against the shims at the same time: they are different
+// programs, and there are two cores. The vm shim comes after them, alone: an
+// emulated machine takes a core.
+func (t *table) all(ctx context.Context, c testCase, g *guest) (o outcomes, err error) {
 	var group sync.WaitGroup
-	var shimErr, controlErr error
+	var shimErr, controlErr, vmErr error
 	runtimeDir := filepath.Dir(t.options.runtime)
 	ofShim := c
 	if c.own {
@@ -100,12 +104,17 @@ func (t *table) both(ctx context.Context, c testCase) (shim, control *outcome, e
 			ofShim.args = c.args
 		}
 	}
-	group.Go(func() { shim, shimErr = runCase(ctx, ofShim, t.options.shim, runtimeDir) })
+	group.Go(func() { o.shim, shimErr = runCase(ctx, ofShim, t.options.shim, runtimeDir) })
 	if t.options.control != "" {
-		group.Go(func() { control, controlErr = runCase(ctx, c, t.options.control, runtimeDir) })
+		group.Go(func() { o.control, controlErr = runCase(ctx, c, t.options.control, runtimeDir) })
 	}
 	group.Wait()
-	return shim, control, errors.Join(shimErr, controlErr, ctx.Err())
+	if g != nil {
+		c.limit, c.guest = c.limit*guestSlowness, g
+		c.args = append(c.args, g.args...)
+		o.vm, vmErr = runCase(ctx, c, t.options.vm, runtimeDir)
+	}
+	return o, errors.Join(shimErr, controlErr, vmErr, ctx.Err())
 }
 
 // upstream runs one upstream test. Its subtests are folded into it; what its
@@ -131,12 +140,14 @@ func (t *table) upstream(ctx context.Context, p *programs, test upstreamTest) er
 		env:   []string{"SHIMTEST_TESTBIN=" + p.testbin},
 		limit: limit,
 	}
-	shim, control, err := t.both(ctx, c)
+	o, err := t.all(ctx, c, t.upstreamGuest(p, test, timeout))
 	if err != nil {
 		return err
 	}
 	full := "TestShim/" + name
-	t.add(row{name: "upstream " + name, shim: upstreamVerdict(shim, full), control: upstreamVerdict(control, full)}, shim, control)
+	t.add(row{
+		name: "upstream " + name, shim: upstreamVerdict(o.shim, full), control: upstreamVerdict(o.control, full), vm: upstreamVerdict(o.vm, full),
+	}, o)
 	return nil
 }
 
@@ -170,21 +181,19 @@ func (t *table) own(ctx context.Context, p *programs, name string) error {
 		c.args = append(c.args, "-long")
 	}
 	c.args = append(c.args, "-test.timeout", (c.limit - 5*time.Second).String())
-	shim, control, err := t.both(ctx, c)
+	o, err := t.all(ctx, c, t.ownGuest("own "+strings.TrimPrefix(name, "Test")))
 	if err != nil {
 		return err
 	}
-	for _, leaf := range leaves(shim) {
-		r := row{name: "own " + strings.TrimPrefix(leaf, "Test"), own: true, shim: shim.verdicts[leaf], control: missing}
-		if control != nil {
-			if v, ran := control.verdicts[leaf]; ran {
-				r.control = v
-			}
-		}
-		t.add(r, shim, control)
+	of := leaves(o.shim)
+	if len(of) == 0 {
+		of = []string{name}
 	}
-	if len(leaves(shim)) == 0 {
-		t.add(row{name: "own " + strings.TrimPrefix(name, "Test"), own: true, shim: missing, control: missing}, shim, control)
+	for _, leaf := range of {
+		t.add(row{
+			name: "own " + strings.TrimPrefix(leaf, "Test"), own: true,
+			shim: o.shim.verdict(leaf), control: o.control.verdict(leaf), vm: o.vm.verdict(leaf),
+		}, o)
 	}
 	return nil
 }

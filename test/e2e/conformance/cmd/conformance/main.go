@@ -4,7 +4,8 @@
 // project's own against a shim and, in the same run, against the control shim,
 // and prints a table. Its exit status is non-zero if the shim fails a test of
 // the project's own, fails an upstream test that the control passes, or if
-// nothing ran.
+// nothing ran. With -vm the vm shim has a column, for which the same holds but
+// for what a VM cannot do (guest.go).
 package main
 
 import (
@@ -34,6 +35,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&options.control, "control", "", "path of containerd-shim-runc-v2, the control (empty: none)")
 	flags.StringVar(&options.runtime, "runtime", "", "path of runc, for the control, and with -command for the shim")
 	flags.BoolVar(&options.command, "command", false, "have the shim run runc, and not its library")
+	flags.StringVar(&options.vm, "vm", "", "path of containerd-shim-vm-v2, for a column of its own (empty: none)")
+	flags.StringVar(&options.guest, "guest", "", "directory of the image that its guests boot from")
 	flags.StringVar(&options.only, "run", "", "run only the tests whose name contains this")
 	flags.DurationVar(&options.stress, "stress", 10*time.Second, "how long each upstream stress test runs; 0 leaves them out")
 	flags.BoolVar(&options.long, "long", false, "also run the own tests that take minutes")

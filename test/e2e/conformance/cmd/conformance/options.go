@@ -12,6 +12,7 @@ import (
 
 type options struct {
 	shim, control, runtime string
+	vm, guest              string // the vm shim and what its guests boot from; none if empty
 	only                   string
 	stress                 time.Duration
 	long, verbose          bool
@@ -23,7 +24,10 @@ func (o *options) check() error {
 	if o.shim == "" || o.runtime == "" {
 		return errors.New("-shim and -runtime are needed")
 	}
-	for _, path := range []*string{&o.shim, &o.control, &o.runtime} {
+	if (o.vm == "") != (o.guest == "") {
+		return errors.New("-vm needs -guest, and the other way round")
+	}
+	for _, path := range []*string{&o.shim, &o.control, &o.runtime, &o.vm, &o.guest} {
 		if *path == "" {
 			continue
 		}

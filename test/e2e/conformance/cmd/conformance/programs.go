@@ -14,6 +14,7 @@ import (
 type programs struct {
 	dir                                        string
 	upstream, suite, testbin, payload, fakeoci string
+	guestspec                                  string
 }
 
 // build compiles the test binaries and the programs that they need. The go
@@ -30,6 +31,7 @@ func build(ctx context.Context, dir string) (*programs, error) {
 		{&p.suite, "suite.test", false, []string{"test", "-c", "berth/test/e2e/conformance/suite"}},
 		{&p.testbin, "testbin", true, []string{"build", "-ldflags=-s -w", "github.com/containerd/shimtest/cmd/testbin"}},
 		{&p.payload, "payload", true, []string{"build", "-ldflags=-s -w", "berth/test/e2e/conformance/payload"}},
+		{&p.guestspec, "guestspec", true, []string{"build", "-ldflags=-s -w", "berth/test/e2e/conformance/guestspec"}},
 		{&p.fakeoci, "fakeoci", true, []string{"build", "berth/test/fakeoci/cmd"}},
 	} {
 		*target.path = filepath.Join(dir, target.name)

@@ -14,11 +14,13 @@ import (
 )
 
 // testCgroups returns the cgroups that the upstream tests make, which name none
-// in their specs: the runtime calls them after the container, in every
-// hierarchy.
+// in their specs: the runtime calls them after the container, and the vm shim
+// those of its machines, in every hierarchy.
 func testCgroups() map[string]bool {
 	found := map[string]bool{}
-	for _, pattern := range []string{"/sys/fs/cgroup/testshim-*", "/sys/fs/cgroup/*/testshim-*"} {
+	for _, pattern := range []string{
+		"/sys/fs/cgroup/testshim-*", "/sys/fs/cgroup/*/testshim-*", "/sys/fs/cgroup/berth/testshim-*", "/sys/fs/cgroup/*/berth/testshim-*",
+	} {
 		paths, _ := filepath.Glob(pattern) // well formed
 		for _, path := range paths {
 			found[path] = true

@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// row is one test: its verdict for the shim and for the control.
+// row is one test: its verdict for the shim, for the control, and in machines.
 type row struct {
-	name          string
-	own           bool
-	shim, control verdict
+	name              string
+	own               bool
+	shim, control, vm verdict
 }
 
 // table prints rows as they come and remembers what is wrong.
@@ -32,7 +32,7 @@ func newTable(o options, out io.Writer) *table {
 	if o.control != "" {
 		control = filepath.Base(o.control)
 	}
-	fmt.Fprintf(out, "%-58s %-6s %-8s\n", "test", short(filepath.Base(o.shim)), short(control))
+	fmt.Fprintf(out, "%-58s %-6s %-8s%s\n", "test", short(filepath.Base(o.shim)), short(control), t.column(short(filepath.Base(o.vm))))
 	return t
 }
 
@@ -43,30 +43,61 @@ func short(name string) string {
 
 func (t *table) wanted(name string) bool { return strings.Contains(name, t.options.only) }
 
+// column is what a line has in the column of the vm shim, if there is one.
+func (t *table) column(text string) string {
+	if t.options.vm == "" {
+		return ""
+	}
+	return fmt.Sprintf(" %-6s", text)
+}
+
 // add prints a row with its note and, after a failure, the output.
-func (t *table) add(r row, shim, control *outcome) {
+func (t *table) add(r row, o outcomes) {
 	t.rows = append(t.rows, r)
 	problem := r.problem(t.options.control != "")
-	note := r.note()
+	var notes []string
 	if problem != "" {
-		t.problems = append(t.problems, r.name+": "+problem)
-		note = "<-- " + problem
+		notes = append(notes, "<-- "+problem)
+	} else if note := r.note(); note != "" {
+		notes = append(notes, note)
 	}
-	if shim.left != "" && r.shim == leak {
-		note += " [left: " + shim.left + "]"
+	if o.shim != nil && o.shim.left != "" && r.shim == leak {
+		notes = append(notes, "[left: "+o.shim.left+"]")
 	}
-	fmt.Fprintf(t.out, "%-58s %-6s %-8s %s\n", r.name, r.shim, r.control, note)
+	vmProblem := ""
+	if t.options.vm != "" {
+		if vmProblem = r.vmProblem(); vmProblem != "" {
+			notes = append(notes, "<-- vm: "+vmProblem)
+			if o.vm != nil && o.vm.left != "" {
+				notes = append(notes, "[left: "+o.vm.left+"]")
+			}
+		} else if note := r.vmNote(); note != "" {
+			notes = append(notes, "vm: "+note)
+		}
+	}
+	for _, p := range []string{problem, vmProblem} {
+		if p != "" {
+			t.problems = append(t.problems, r.name+": "+p)
+		}
+	}
+	fmt.Fprintf(t.out, "%-58s %-6s %-8s%s %s\n", r.name, r.shim, r.control, t.column(r.vm.String()), strings.Join(notes, "; "))
 	if problem != "" || t.options.verbose && r.shim < leak {
-		t.show(r.name, "shim", shim)
+		t.show(r.name, "shim", o.shim)
 	}
-	if t.options.verbose && control != nil && r.control < leak {
-		t.show(r.name, "control", control)
+	if t.options.verbose && r.control < leak {
+		t.show(r.name, "control", o.control)
+	}
+	if vmProblem != "" || t.options.verbose && r.vm < leak {
+		t.show(r.name, "vm", o.vm)
 	}
 }
 
 // show prints the output of a test, its end if it is long, once.
 func (t *table) show(name, whose string, o *outcome) {
 	const most = 12 << 10
+	if o == nil {
+		return // it was not run
+	}
 	key := whose + o.output
 	if t.shown[key] {
 		return
@@ -120,6 +151,7 @@ func (t *table) judge() error {
 	for _, r := range t.rows {
 		counts["shim "+r.shim.String()]++
 		counts["control "+r.control.String()]++
+		counts["vm "+r.vm.String()]++
 	}
 	ran := counts["shim pass"] + counts["shim leak"]
 	fmt.Fprintf(t.out, "\n%d tests. %s: %d pass, %d leak, %d skip, %d fail, %d hang.", len(t.rows), short(filepath.Base(t.options.shim)),
@@ -127,6 +159,10 @@ func (t *table) judge() error {
 	if t.options.control != "" {
 		fmt.Fprintf(t.out, " %s: %d pass, %d leak, %d skip, %d fail, %d hang.", short(filepath.Base(t.options.control)),
 			counts["control pass"], counts["control leak"], counts["control skip"], counts["control FAIL"], counts["control HANG"])
+	}
+	if t.options.vm != "" {
+		fmt.Fprintf(t.out, " %s: %d pass, %d leak, %d skip, %d fail, %d hang, %d not for it.", short(filepath.Base(t.options.vm)),
+			counts["vm pass"], counts["vm leak"], counts["vm skip"], counts["vm FAIL"], counts["vm HANG"], counts["vm -"])
 	}
 	fmt.Fprintln(t.out)
 	for _, what := range leftOut {

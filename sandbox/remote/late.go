@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package remote
+
+import (
+	"context"
+
+	"berth/sandbox/agentapi"
+)
+
+// LateNetworker is a Machine whose network may come after it.
+type LateNetworker interface {
+	// LateNetwork is what the guest's is to be from now on; nil if none has
+	// come, or it was told before.
+	LateNetwork() (*agentapi.NetworkRequest, error)
+}
+
+// takeNetwork gives the guest the network that has come since its machine was
+// made. Who makes one then has it ready before the first Start.
+func (r *guest) takeNetwork(ctx context.Context) error {
+	machine, ok := r.machine.(LateNetworker)
+	if !ok {
+		return nil
+	}
+	select {
+	case r.late <- struct{}{}:
+		defer func() { <-r.late }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	n, err := machine.LateNetwork()
+	if err != nil || n == nil {
+		return err
+	}
+	_, err = call(ctx, r, networkTimeout, "set up the network", r.agent.SetUpNetwork, n)
+	return err
+}

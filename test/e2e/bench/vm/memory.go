@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// memory measures a machine that does nothing, once a second. What it has at
+// first is not yet that of an idle one, and is left out.
+func (b *bench) memory(ctx context.Context, c *container, what string) error {
+	const leftOut, counted = 15, 15
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for i := range leftOut + counted {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if i < leftOut {
+			continue
+		}
+		monitor, rest, err := c.memory()
+		if err != nil {
+			return err
+		}
+		b.report.add(fmt.Sprintf(monitorMemory, what), monitor)
+		b.report.add(fmt.Sprintf(helperMemory, what), rest)
+	}
+	return nil
+}
+
+// memory is what the monitor has for itself, and what the shim and its other
+// programs have, in MiB.
+func (c *container) memory() (monitor, rest float64, err error) {
+	kib, err := rollup(c.vmm, "Private_Dirty:")
+	if err != nil {
+		return 0, 0, err
+	}
+	programs, err := descendants(c.own)
+	if err != nil {
+		return 0, 0, err
+	}
+	sum := 0
+	for _, pid := range append(programs, c.own) {
+		if pid == c.vmm {
+			continue
+		}
+		pss, err := rollup(pid, "Pss:")
+		if err != nil {
+			return 0, 0, err
+		}
+		sum += pss
+	}
+	return float64(kib) / 1024, float64(sum) / 1024, nil
+}
+
+// rollup reads one number of /proc/PID/smaps_rollup (proc(5)), in KiB.
+func rollup(pid int, field string) (int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == field {
+			return strconv.Atoi(words[1])
+		}
+	}
+	return 0, fmt.Errorf("smaps_rollup of %d has no %s", pid, field)
+}
+
+// descendants are the processes that a process has started, and those that
+// these have.
+func descendants(of int) ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	children := map[int][]int{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
+		if err != nil {
+			continue // it has just gone
+		}
+		// The name may hold anything; fields[1] is the parent (proc_pid_stat(5)).
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		if len(fields) > 1 && fields[0] != "Z" {
+			parent, _ := strconv.Atoi(fields[1]) // 0 is nobody's that we look for
+			children[parent] = append(children[parent], pid)
+		}
+	}
+	all := children[of]
+	for i := 0; i < len(all); i++ {
+		all = append(all, children[all[i]]...)
+	}
+	return all, nil
+}
