@@ -22,6 +22,16 @@ func ShimPath(getenv func(string) string) string {
 	return "/etc/berth/shim.toml"
 }
 
+// Group is what one process of the pod shim serves.
+type Group string
+
+const (
+	// PerPod is a shim for each pod.
+	PerPod Group = "pod"
+	// PerNode is one for all pods of a containerd's namespace.
+	PerNode Group = "node"
+)
+
 // Driver is how runc is driven where the options name no runtime.
 type Driver string
 
@@ -35,6 +45,11 @@ const (
 // Shim is how the shims of a host do their work, whatever containerd says of a
 // container.
 type Shim struct {
+	// Group concerns the pod shim alone.
+	Group Group `toml:"group"`
+	// Cgroup is where shims live whose runtime's options name no ShimCgroup;
+	// empty is where containerd lives.
+	Cgroup  string      `toml:"cgroup"`
 	Runtime ShimRuntime `toml:"runtime"`
 }
 
@@ -44,7 +59,7 @@ type ShimRuntime struct {
 }
 
 // DefaultShim is the configuration of a host without a file.
-func DefaultShim() Shim { return Shim{Runtime: ShimRuntime{Driver: Native}} }
+func DefaultShim() Shim { return Shim{Group: PerPod, Runtime: ShimRuntime{Driver: Native}} }
 
 // LoadShim reads the configuration of the host's shims. What it does not mention
 // has its default, and a file that is not there is all defaults. An error names
@@ -61,6 +76,9 @@ func LoadShim(path string) (Shim, error) {
 	defer func() { _ = f.Close() }()
 	if err := toml.NewDecoder(f).DisallowUnknownFields().Decode(&c); err != nil {
 		return Shim{}, fmt.Errorf("%s: %w: %w", path, describe(err), errdefs.ErrInvalidArgument)
+	}
+	if c.Group != PerPod && c.Group != PerNode {
+		return Shim{}, fmt.Errorf("%s: group is %.64q; known are %s and %s: %w", path, c.Group, PerPod, PerNode, errdefs.ErrInvalidArgument)
 	}
 	if d := c.Runtime.Driver; d != Native && d != Command {
 		return Shim{}, fmt.Errorf("%s: runtime.driver is %.64q; known are %s and %s: %w", path, d, Native, Command, errdefs.ErrInvalidArgument)

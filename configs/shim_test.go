@@ -22,6 +22,8 @@ func TestLoadShim(t *testing.T) {
 		"command": {"[runtime]\ndriver = 'command'", Command, ""},
 		"unknown": {"[runtime]\ndriver = 'docker'", "", `runtime.driver is "docker"; known are native and command`},
 		"typo":    {"[runtime]\ndrivr = 'native'", "", "line 2"},
+		"node":    {"group = 'node'\ncgroup = '/shims'", Native, ""},
+		"group":   {"group = 'rack'", "", `group is "rack"; known are pod and node`},
 		"number":  {"[runtime]\ndriver = 3", "", "line 2"},
 	} {
 		t.Run(name, func(t *testing.T) {

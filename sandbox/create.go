@@ -60,6 +60,7 @@ func (u *undo) onError(ctx context.Context, err *error) {
 func (c *Container) create(ctx context.Context) (retErr error) {
 	var u undo
 	defer u.onError(ctx, &retErr)
+	defer errorOfPanic(&retErr) // which is then undone too
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
 

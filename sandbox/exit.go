@@ -31,6 +31,7 @@ type graces struct{ start, kill time.Duration }
 // calls neither the runtime nor containerd.
 func (c *Container) superviseInit() {
 	defer c.pod.work.Done()
+	defer c.afterPanic(&c.init)
 	select {
 	case <-c.init.os.Done():
 	case <-c.pod.life.Done():
@@ -130,6 +131,7 @@ func (c *Container) settleExecs() {
 // watchExec follows an exec to its end.
 func (c *Container) watchExec(e *Exec) {
 	defer c.pod.work.Done()
+	defer c.afterPanic(&e.proc)
 	select {
 	case <-e.os.Done():
 		c.queueExit(&e.proc, e.os.Exit())
@@ -168,6 +170,7 @@ func (c *Container) oomKills(exit process.Exit) uint64 {
 
 // noteOOM is told of the container's OOM kills as they happen.
 func (c *Container) noteOOM(kills uint64) {
+	defer c.afterPanic(nil)
 	c.mu.Lock()
 	if c.init.state != Stopped { // nothing follows an init's exit
 		c.noteOOMLocked(kills)

@@ -41,6 +41,7 @@ type Pod struct {
 
 	mu         sync.Mutex
 	containers map[string]*Container // nil while a container is being created
+	expected   map[string]bool       // containers that were announced and not yet asked for
 	unwanted   bool                  // CloseIdle was called since the last container was made
 }
 
@@ -48,7 +49,7 @@ type Pod struct {
 func New(cfg Config) *Pod {
 	life, end := context.WithCancel(context.Background())
 	p := &Pod{
-		cfg: cfg, life: life, end: end, containers: make(map[string]*Container),
+		cfg: cfg, life: life, end: end, containers: make(map[string]*Container), expected: make(map[string]bool),
 		grace: graces{start: startGrace, kill: killGrace},
 	}
 	p.serveHooks()
@@ -88,8 +89,44 @@ func (p *Pod) reserve(id string) error {
 	if _, ok := p.containers[id]; ok {
 		return fmt.Errorf("container %q exists: %w", id, errdefs.ErrAlreadyExists)
 	}
+	delete(p.expected, id)
 	p.containers[id] = nil
 	return nil
+}
+
+// Expect keeps the pod from being closed as idle until the container is made, or
+// known not to come.
+func (p *Pod) Expect(id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.life.Err() != nil {
+		return fmt.Errorf("the pod is shutting down: %w", errdefs.ErrUnavailable)
+	}
+	p.expected[id] = true
+	return nil
+}
+
+// Dismiss says that nobody will ask for the container any more, and tells whether
+// CloseIdle may have reason to close the pod. If not, CloseUnwanted remembers.
+func (p *Pod) Dismiss(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.expected, id)
+	p.unwanted = true
+	return p.idleLocked()
+}
+
+// Bundles are those of the containers.
+func (p *Pod) Bundles() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list []string
+	for _, c := range p.containers {
+		if c != nil {
+			list = append(list, c.Bundle())
+		}
+	}
+	return list
 }
 
 func (p *Pod) remove(id string) {
@@ -110,8 +147,8 @@ func (p *Pod) Container(id string) (*Container, error) {
 }
 
 // CloseIdle closes the pod to new containers if it has none, not even one
-// that is being created, and says whether it did. If it did not, CloseUnwanted
-// remembers.
+// that is being created or expected, and says whether it did. If it did not,
+// CloseUnwanted remembers.
 func (p *Pod) CloseIdle() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -128,8 +165,19 @@ func (p *Pod) CloseUnwanted() bool {
 	return p.unwanted && p.closeIdleLocked()
 }
 
+// CloseDeserted is CloseIdle when nobody is there who could make what was
+// expected.
+func (p *Pod) CloseDeserted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.expected)
+	return p.closeIdleLocked()
+}
+
+func (p *Pod) idleLocked() bool { return len(p.containers) == 0 && len(p.expected) == 0 }
+
 func (p *Pod) closeIdleLocked() bool {
-	if len(p.containers) > 0 {
+	if !p.idleLocked() {
 		return false
 	}
 	p.end()

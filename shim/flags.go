@@ -21,7 +21,8 @@ type flags struct {
 	address, publishBinary string
 	socket, debugSocket    string
 	debug, version, info   bool
-	ownMounts              bool // `start` says so, never containerd
+	ownMounts              bool   // `start` says so, never containerd
+	group                  string // as ownMounts
 	action                 string
 }
 
@@ -40,6 +41,7 @@ func parseFlags(args []string) (*flags, error) {
 	set.BoolVar(&f.version, "v", false, "")
 	set.BoolVar(&f.version, "version", false, "")
 	set.BoolVar(&f.ownMounts, ownMountsFlag, false, "")
+	set.StringVar(&f.group, "group", "", "")
 	set.BoolVar(&f.info, "info", false, "")
 	if len(args) > 0 {
 		args = args[1:]
@@ -105,5 +107,6 @@ What containerd runs, in the bundle's directory:
   -debug-socket PATH     accepted and not used: there is no debug service;
                          SIGUSR1 writes all goroutine stacks to the log
   -debug                 verbose log
+  -group node            serve all pods of the namespace; ID is just the first
 `, e.Name, e.RuntimeType)
 }

@@ -49,6 +49,7 @@ type journal struct {
 
 	head, tail int64    // the records in the file that are not delivered
 	memory     [][]byte // records younger than those
+	inherited  int64    // where the records end that an earlier process left; 0 once they are done
 	offered    int64    // size in the file of the record that next returned
 	failing    bool     // the last write to the file failed
 }
@@ -78,6 +79,7 @@ func openJournal(path string, patience time.Duration) (_ *journal, retErr error)
 	if j.head, j.tail, err = scanJournal(f, st.Size()); err != nil {
 		return nil, fmt.Errorf("read the event journal %s: %w", path, err)
 	}
+	j.inherited = j.tail
 	if err := j.reset(); err != nil {
 		return nil, fmt.Errorf("open the event journal: %w", err)
 	}
@@ -245,6 +247,14 @@ func (j *journal) flush() error {
 	}
 	j.memory = nil
 	return nil
+}
+
+// inherits is true if next returns a record of an earlier process.
+func (j *journal) inherits() bool {
+	if j.head >= j.inherited || j.head == j.tail {
+		j.inherited = 0 // offsets begin anew when none is left
+	}
+	return j.inherited > 0
 }
 
 func (j *journal) empty() bool { return j.head == j.tail && len(j.memory) == 0 }

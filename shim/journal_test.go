@@ -5,6 +5,7 @@ package shim
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -175,4 +176,55 @@ func FuzzJournal(f *testing.F) {
 			t.Fatalf("the last record is %q", last)
 		}
 	})
+}
+
+// What an earlier process left is known from what is queued since, also when it
+// was delivered in between.
+func TestJournalInherits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	open := func() *journal {
+		j, err := openJournal(path, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	add := func(j *journal, record string) {
+		if err := j.append([]byte(record)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j := open()
+	if j.inherits() {
+		t.Error("a new journal inherits")
+	}
+	add(j, "old1")
+	add(j, "old2")
+	if j.inherits() {
+		t.Error("what was queued here is inherited")
+	}
+	_ = j.close() // says that it is not empty
+	j = open()
+	add(j, "new1")
+	for _, want := range []struct {
+		record    string
+		inherited bool
+	}{{"old1", true}, {"old2", true}, {"new1", false}} {
+		inherited := j.inherits()
+		record, err := j.next()
+		if string(record) != want.record || inherited != want.inherited || err != nil {
+			t.Errorf("%q, inherited %v, %v; want %+v", record, inherited, err, want)
+		}
+		if err := j.ack(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(j, "new2") // at the offset of old1
+	if j.inherits() {
+		t.Error("what came later is inherited")
+	}
+	_, _ = j.next()
+	if err := errors.Join(j.ack(), j.close()); err != nil {
+		t.Fatal(err)
+	}
 }

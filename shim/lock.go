@@ -71,20 +71,24 @@ func isAt(f *os.File, path string) (bool, error) {
 	return os.SameFile(have, at), nil
 }
 
-// RemoveSocket removes a socket and what lies beside it, so that the next
-// `start` of the group begins a shim of its own. The shim calls it when it
-// has decided to end, before it answers the request that ended it and while
-// it still listens.
-func RemoveSocket(socket string) error {
+// closeSocket removes a socket and what lies beside it, so that the next
+// `start` of the group begins a shim of its own, if may says that the shim may
+// end. It asks under the lock, where no `start` can be joining, and tells the
+// answer. The shim calls it before it answers the request that ended it and
+// while it still listens.
+func closeSocket(socket string, may func() bool) (bool, error) {
 	l, err := lockSocket(socket)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // the directory has gone, and all in it
+		return may(), nil // the directory has gone, and all in it
 	}
 	if err != nil {
-		return err
+		return may(), err // a socket left behind is better than a shim
 	}
 	defer l.release()
-	return removeSocketLocked(socket)
+	if !may() {
+		return false, nil
+	}
+	return true, removeSocketLocked(socket)
 }
 
 // RemoveStaleSocket removes what a shim that was killed left at socket, and

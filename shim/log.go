@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ type logFIFO struct {
 	mu      sync.Mutex // not held while a write can wait: none can
 	fd      int        // -1 once closed
 	dropped uint64     // bytes since the last notice
+	bundle  string     // where the FIFO is
 }
 
 // openLogFD returns fs.ErrNotExist if the bundle has no log.
@@ -49,7 +51,47 @@ func openLog(bundle string) (*logFIFO, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &logFIFO{fd: fd}, nil
+	return &logFIFO{fd: fd, bundle: bundle}, nil
+}
+
+// follow has the log go to the FIFO of one of these bundles, if it is not that of
+// one already and one has any: containerd reads it no longer than the container
+// is there. What the Go runtime says of a crash goes there too, if it went to the
+// log until now.
+func (l *logFIFO) follow(bundles []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fd < 0 || slices.Contains(bundles, l.bundle) && l.inUseLocked() {
+		return
+	}
+	for _, bundle := range bundles {
+		fd, err := openLogFD(bundle)
+		if err != nil {
+			continue // a member of a pod has none of its own
+		}
+		if sameFile(l.fd, stderrFD) {
+			_ = unix.Dup3(fd, stderrFD, 0)
+		}
+		// In place of the other, so that waitWritable has the number of neither.
+		_ = unix.Dup3(fd, l.fd, unix.O_CLOEXEC)
+		_ = unix.Close(fd)
+		l.bundle = bundle
+		return
+	}
+}
+
+// inUseLocked is false once another container has a bundle of the same name.
+func (l *logFIFO) inUseLocked() bool {
+	var x, y unix.Stat_t
+	return unix.Fstat(l.fd, &x) == nil && unix.Lstat(filepath.Join(l.bundle, "log"), &y) == nil && x.Ino == y.Ino && x.Dev == y.Dev
+}
+
+// stderrFD is where the Go runtime writes.
+const stderrFD = 2
+
+func sameFile(a, b int) bool {
+	var x, y unix.Stat_t
+	return unix.Fstat(a, &x) == nil && unix.Fstat(b, &y) == nil && x.Dev == y.Dev && x.Ino == y.Ino
 }
 
 // Write always takes all of p, and says so.

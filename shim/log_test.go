@@ -181,3 +181,44 @@ func TestStackDumpWaitsForReader(t *testing.T) {
 		t.Error("the dump was changed")
 	}
 }
+
+// The log of a shim for many pods goes on by the bundle of one that is there.
+func TestLogFollows(t *testing.T) {
+	l, first := newLog(t)
+	bare, second := t.TempDir(), t.TempDir()
+	next := filepath.Join(second, "log")
+	if err := unix.Mkfifo(next, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hold, err := os.OpenFile(next, os.O_RDWR|unix.O_NONBLOCK, 0) // what is written stays
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = hold.Close() }()
+	l.follow([]string{bare, filepath.Dir(first), second})
+	_, _ = l.Write([]byte("one\n"))
+	if got := drain(t, first); got != "one\n" {
+		t.Errorf("the first log has %q", got)
+	}
+	l.follow([]string{bare, second})
+	_, _ = l.Write([]byte("two\n"))
+	if got := drain(t, next); got != "two\n" {
+		t.Errorf("the second log has %q", got)
+	}
+	l.follow([]string{bare}) // which has none: it stays
+	_, _ = l.Write([]byte("three\n"))
+	if got := drain(t, next); got != "three\n" {
+		t.Errorf("the second log has %q", got)
+	}
+	if err := os.Remove(next); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(next, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.follow([]string{second}) // another bundle of that name
+	_, _ = l.Write([]byte("four\n"))
+	if got := drain(t, next); got != "four\n" {
+		t.Errorf("the log of a new bundle of that name has %q", got)
+	}
+}

@@ -39,6 +39,10 @@ type Env struct {
 	// alone and gone with the last of them, however they end.
 	OwnMounts bool
 
+	// Config reads the host's configuration of shims, for each `start`; nil is the
+	// default one.
+	Config func() (configs.Shim, error)
+
 	// MountTypes and MountTransforms are what of a root file system's mounts the
 	// shim does itself, so that containerd's mount manager does not.
 	MountTypes, MountTransforms []string
@@ -78,6 +82,10 @@ type ServeConfig struct {
 	RuntimeType, Version string
 	// Listener is the socket to serve. Who serves closes it.
 	Listener Listener
+	// Group is what the shim serves; empty is a pod.
+	Group configs.Group
+	// FollowLog, if set, has the log go to containerd by one of these bundles.
+	FollowLog func(bundles []string)
 	// HostMounts is the mount namespace that a shim with OwnMounts was started
 	// from, for what is to outlive it; else nil. It stays open.
 	HostMounts *os.File

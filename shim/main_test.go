@@ -23,6 +23,9 @@ const roleVariable = "BERTH_SHIM_TEST_ROLE"
 // ownMountsVariable has the shim be one with mounts of its own.
 const ownMountsVariable = "BERTH_SHIM_TEST_OWN_MOUNTS"
 
+// groupVariable is what the shim is configured to serve.
+const groupVariable = "BERTH_SHIM_TEST_GROUP"
+
 const testRuntime = "io.containerd.test.v2"
 
 func TestMain(m *testing.M) {
@@ -41,7 +44,14 @@ func testEnv() Env {
 		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Name: "test-shim", RuntimeType: testRuntime, Version: "v1.2.3", Revision: "abc",
 		OwnMounts: os.Getenv(ownMountsVariable) != "",
-		Serve:     serveLines,
+		Config: func() (configs.Shim, error) {
+			conf := configs.DefaultShim()
+			if group := os.Getenv(groupVariable); group != "" {
+				conf.Group = configs.Group(group)
+			}
+			return conf, nil
+		},
+		Serve: serveLines,
 		Delete: func(_ context.Context, cfg DeleteConfig) (DeleteResult, error) {
 			log.L.Debug("delete " + cfg.SocketPath)
 			return DeleteResult{Pid: 42, ExitStatus: 137, ExitedAt: time.Unix(1700000000, 5)}, nil
@@ -61,7 +71,7 @@ func serveLines(_ context.Context, cfg ServeConfig) error {
 			return err
 		}
 		if stop := serveLine(conn); stop {
-			if err := RemoveSocket(cfg.SocketPath); err != nil {
+			if _, err := closeSocket(cfg.SocketPath, func() bool { return true }); err != nil {
 				return err
 			}
 			_, _ = fmt.Fprintln(conn, "stopped")

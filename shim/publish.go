@@ -37,6 +37,8 @@ type PublisherConfig struct {
 	Namespace string
 	// Skip, if set, says which events of the journal nobody needs any more.
 	Skip func(topic string, event *anypb.Any) bool
+	// SkipInherited is Skip for what an earlier process left alone.
+	SkipInherited func(topic string, event *anypb.Any) bool
 	// JournalPath is the file of what is not delivered yet. It is made when
 	// needed, and removed by Close if all was delivered.
 	JournalPath string
@@ -181,6 +183,10 @@ func (p *Publisher) run(ctx context.Context) {
 	backoff := minBackoff
 	for {
 		p.mu.Lock()
+		p.sender.skip = p.cfg.Skip
+		if p.cfg.SkipInherited != nil && p.journal.inherits() {
+			p.sender.skip = p.cfg.SkipInherited
+		}
 		record, err := p.journal.next()
 		p.mu.Unlock()
 		if err != nil {

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"berth/configs"
 )
 
 // serve is the shim itself.
@@ -39,6 +41,8 @@ func (e *Env) serve(ctx context.Context, f *flags) error {
 	}
 	cfg.SocketPath = listener.Addr().String()
 
+	cfg.Group = configs.Group(f.group)
+
 	out, err := openLog(cfg.Bundle)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // run by hand: stderr is the log
@@ -49,6 +53,7 @@ func (e *Env) serve(ctx context.Context, f *flags) error {
 		stop := dumpStacksOn(unix.SIGUSR1, out)
 		defer stop()
 		log.L.Logger.SetOutput(out)
+		cfg.FollowLog = out.follow
 	}
 	e.setUpLog(f.debug)
 	err = e.Serve(ctx, cfg)

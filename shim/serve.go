@@ -78,9 +78,14 @@ func (p Parts) Serve(ctx context.Context, cfg ServeConfig) (retErr error) {
 	if err := sup.ReapOrphans(); err != nil {
 		return err
 	}
-	events, err := NewPublisher(PublisherConfig{
+	to := PublisherConfig{
 		Address: cfg.TTRPCAddress, Namespace: cfg.Namespace, JournalPath: journalPath(cfg.SocketPath),
-	})
+	}
+	if cfg.Group == configs.PerNode {
+		// For a pod `start` has dropped what is left; see beginLocked.
+		to.SkipInherited = toldByReply
+	}
+	events, err := NewPublisher(to)
 	if err != nil {
 		return err
 	}
@@ -141,16 +146,20 @@ func (s *server) serve(ctx context.Context, cfg ServeConfig, pod *sandbox.Pod) e
 	if err != nil {
 		return err
 	}
-	tasks := &taskService{pod: pod, version: cfg.Version, socket: cfg.SocketPath}
-	tasks.shutdown = func() {
-		if err := RemoveSocket(cfg.SocketPath); err != nil {
-			log.L.WithError(err).Warn("the shim's socket is left behind")
+	tasks := &taskService{pod: pod, version: cfg.Version, socket: cfg.SocketPath, group: cfg.Group, moved: func() {}}
+	tasks.shutdown = func(may func() bool) { s.end(cfg.SocketPath, may) }
+	tasks.abandon = func(may func() bool) {
+		if s.end(cfg.SocketPath, may) {
+			s.answerIfStopping()
 		}
-		s.stop.Do(func() { close(s.stopping) })
 	}
-	tasks.abandon = func() {
-		tasks.shutdown()
-		s.answerIfStopping()
+	if cfg.Group == configs.PerNode {
+		if err := pod.Expect(cfg.ID); err != nil {
+			return err
+		}
+		if cfg.FollowLog != nil {
+			tasks.moved = func() { cfg.FollowLog(pod.Bundles()) }
+		}
 	}
 	tasks.register(srv)
 
@@ -171,6 +180,18 @@ func (s *server) serve(ctx context.Context, cfg ServeConfig, pod *sandbox.Pod) e
 	return errors.Join(err, srv.Close())
 }
 
+// end ends the server if it may; see closeSocket.
+func (s *server) end(socket string, may func() bool) bool {
+	ends, err := closeSocket(socket, may)
+	if err != nil {
+		log.L.WithError(err).Warn("the shim's socket is left behind")
+	}
+	if ends {
+		s.stop.Do(func() { close(s.stopping) })
+	}
+	return ends
+}
+
 // Handshake lets in the shim's own user alone (SO_PEERCRED, unix(7)).
 func (s *server) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, error) {
 	conn, creds, err := ttrpc.UnixSocketRequireSameUser().Handshake(ctx, conn)
@@ -185,7 +206,7 @@ func (s *server) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, e
 
 // endDeserted ends a shim that has no container and to which nobody is
 // connected: containerd died, or gave up, between `start` and Create.
-func (s *server) endDeserted(pod *sandbox.Pod, end func()) {
+func (s *server) endDeserted(pod *sandbox.Pod, end func(may func() bool)) {
 	timer := time.NewTimer(desertedAfter)
 	defer timer.Stop()
 	for {
@@ -195,10 +216,14 @@ func (s *server) endDeserted(pod *sandbox.Pod, end func()) {
 		case <-s.visits:
 			timer.Reset(desertedAfter)
 		case <-timer.C:
-			if s.visitors.Load() == 0 && pod.CloseIdle() {
-				log.L.Warn("nobody wants this shim; it ends")
-				end()
-			}
+			// A visit that was not noted yet is of one who has announced a container.
+			end(func() bool {
+				deserted := s.visitors.Load() == 0 && len(s.visits) == 0 && pod.CloseDeserted()
+				if deserted {
+					log.L.Warn("nobody wants this shim; it ends")
+				}
+				return deserted
+			})
 		}
 	}
 }

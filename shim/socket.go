@@ -15,6 +15,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"berth/configs"
 )
 
 const (
@@ -90,6 +92,8 @@ type served struct {
 	Protocol  int    `json:"protocol"`  // highest version spoken with containerd
 	Namespace string `json:"namespace"` // containerd's
 	ID        string `json:"id"`        // the container that the shim was started for
+	// Group is what it serves; empty is a pod.
+	Group configs.Group `json:"group,omitempty"`
 }
 
 func servedPath(socket string) string { return socket + ".json" }
@@ -152,8 +156,12 @@ func noteSocketDir(bundle, dir string) error {
 	return nil
 }
 
-// findSocket is where the shim of the container in a bundle listens, or did.
+// findSocket is where the shim of the container in a bundle listens, or did: as
+// is noted there, or else where that of its pod would.
 func findSocket(id Identity) (string, error) {
+	if socket := notedSocket(id.Bundle); socket != "" {
+		return socket, nil
+	}
 	dir, err := os.Readlink(filepath.Join(id.Bundle, socketDirLink))
 	if err != nil {
 		dir = defaultSocketDir

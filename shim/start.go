@@ -3,6 +3,7 @@
 package shim
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -11,13 +12,15 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"berth/configs"
 )
 
 // listenerFD is where a spawned shim finds its listening socket, and hostMountsFD
 // where one with mounts of its own finds the mount namespace that it has left.
 const listenerFD, hostMountsFD = 3, 4
 
-// start joins the shim of the container's group or begins one, and replies.
+// start joins the shim that a container belongs to or begins one, and replies.
 // Only the reply is written: containerd takes stdout and stderr together for
 // it. After an error nothing that was begun is left.
 func (e *Env) start(f *flags) error {
@@ -34,15 +37,51 @@ func (e *Env) start(f *flags) error {
 	if err != nil {
 		return err
 	}
+	conf := configs.DefaultShim()
+	if e.Config != nil {
+		if conf, err = e.Config(); err != nil {
+			return err
+		}
+	}
 	group, err := readGroup(id.Bundle, id.ID)
 	if err != nil {
 		return err
 	}
-	if id.SocketPath, err = socketPath(boot.socketDir, id.Address, id.Namespace, group); err != nil {
+	sockets, err := e.sockets(id, boot, conf.Group, group)
+	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(id.SocketPath)
-	if err := makeSocketDir(dir); err != nil {
+	for _, socket := range sockets[:len(sockets)-1] {
+		id.SocketPath = socket
+		if joined, err := e.joinIfThere(id, boot); joined || err != nil {
+			return err
+		}
+	}
+	id.SocketPath = sockets[len(sockets)-1]
+	return e.joinOrBegin(id, boot, conf)
+}
+
+// joinIfThere joins the shim that listens at a socket, if one does, and replies.
+func (e *Env) joinIfThere(id Identity, boot bootstrap) (bool, error) {
+	if alive, err := listening(id.SocketPath); !alive || err != nil {
+		return false, err
+	}
+	l, err := lockSocket(id.SocketPath)
+	if err != nil {
+		return false, err
+	}
+	defer l.release()
+	return e.joinLocked(id, boot)
+}
+
+// joinOrBegin joins the shim that listens at a socket or starts one, and replies.
+func (e *Env) joinOrBegin(id Identity, boot bootstrap, conf configs.Shim) error {
+	if conf.Group == configs.PerNode {
+		if err := e.checkShared(boot); err != nil {
+			return err
+		}
+	}
+	if err := makeSocketDir(filepath.Dir(id.SocketPath)); err != nil {
 		return err
 	}
 	l, err := lockSocket(id.SocketPath)
@@ -50,52 +89,71 @@ func (e *Env) start(f *flags) error {
 		return err
 	}
 	defer l.release()
-	if err := noteSocketDir(id.Bundle, dir); err != nil {
+	if joined, err := e.joinLocked(id, boot); joined || err != nil {
 		return err
 	}
-	version, err := e.joinLocked(id.SocketPath)
-	if err != nil {
+	if err := removeSocketLocked(id.SocketPath); err != nil { // an earlier one's
 		return err
 	}
-	if err := noteAddress(id.Bundle, id.SocketPath); err != nil {
+	if err := noteSocket(id); err != nil {
 		return err
 	}
-	if version > 0 {
-		return e.writeReply(min(version, boot.protocol), "unix://"+id.SocketPath)
-	}
-	return e.beginLocked(id, boot)
+	return e.beginLocked(id, boot, conf)
 }
 
-// joinLocked returns the version of the shim that listens already, or 0 if
-// none does, and then nothing of an earlier one is left.
-func (e *Env) joinLocked(socket string) (int, error) {
-	alive, err := listening(socket)
+// joinLocked joins the shim that listens, and replies; false if none does.
+func (e *Env) joinLocked(id Identity, boot bootstrap) (bool, error) {
+	alive, err := listening(id.SocketPath)
+	if !alive || err != nil {
+		return false, err
+	}
+	s, err := readServed(id.SocketPath, e.RuntimeType)
 	if err != nil {
-		return 0, err
+		return false, err
 	}
-	if !alive {
-		return 0, removeSocketLocked(socket)
+	if s.Group == configs.PerNode {
+		if err := announce(id); err != nil {
+			if alive, _ := listening(id.SocketPath); !alive {
+				return false, nil // it has died in this moment
+			}
+			return false, err
+		}
 	}
-	s, err := readServed(socket, e.RuntimeType)
-	return s.Protocol, err
+	if err := noteSocket(id); err != nil {
+		return false, err
+	}
+	return true, e.writeReply(min(s.Protocol, boot.protocol), "unix://"+id.SocketPath)
+}
+
+// noteSocket leaves in the bundle where its container's shim listens.
+func noteSocket(id Identity) error {
+	if err := noteSocketDir(id.Bundle, filepath.Dir(id.SocketPath)); err != nil {
+		return err
+	}
+	return noteAddress(id.Bundle, id.SocketPath)
 }
 
 // beginLocked starts a shim and replies.
-func (e *Env) beginLocked(id Identity, boot bootstrap) (retErr error) {
+func (e *Env) beginLocked(id Identity, boot bootstrap, conf configs.Shim) (retErr error) {
 	defer func() {
 		if retErr != nil {
 			retErr = errors.Join(retErr, removeSocketLocked(id.SocketPath))
 		}
 	}()
 	s := served{Runtime: e.RuntimeType, Version: e.Version, Protocol: currentProtocol, Namespace: id.Namespace, ID: id.ID}
+	if conf.Group == configs.PerNode {
+		s.Group = conf.Group
+	}
 	if err := s.write(id.SocketPath); err != nil {
 		return err
 	}
 	// Of the events that a shim of this group could not deliver before it
 	// died, those of a container with the same name would be taken for the new
-	// one's.
-	if err := dropJournal(journalPath(id.SocketPath)); err != nil {
-		return err
+	// one's. A node's are those of all its pods: its next shim delivers them.
+	if s.Group == "" {
+		if err := dropJournal(journalPath(id.SocketPath)); err != nil {
+			return err
+		}
 	}
 	listener, err := listen(id.SocketPath)
 	if err != nil {
@@ -108,8 +166,8 @@ func (e *Env) beginLocked(id Identity, boot bootstrap) (retErr error) {
 	if err := raiseOOMScore(os.Getppid()); err != nil {
 		return err
 	}
-	if boot.options.ShimCgroup != "" {
-		if err := joinCgroup(boot.options.ShimCgroup); err != nil {
+	if cgroup := cmp.Or(boot.options.ShimCgroup, conf.Cgroup); cgroup != "" {
+		if err := joinCgroup(cgroup); err != nil {
 			return err
 		}
 	}
@@ -118,7 +176,7 @@ func (e *Env) beginLocked(id Identity, boot bootstrap) (retErr error) {
 			return err
 		}
 	}
-	pid, err := e.spawn(id, listener)
+	pid, err := e.spawn(id, listener, s.Group)
 	if err != nil {
 		return err
 	}
@@ -136,7 +194,7 @@ func (e *Env) beginLocked(id Identity, boot bootstrap) (retErr error) {
 // reports a crash, is the log. GOMAXPROCS is 2, which containerd sets for
 // every shim anyway: a shim waits more than it computes, and each P holds
 // memory of its own.
-func (e *Env) spawn(id Identity, listener Listener) (int, error) {
+func (e *Env) spawn(id Identity, listener Listener, group configs.Group) (int, error) {
 	self, err := executable()
 	if err != nil {
 		return 0, err
@@ -158,6 +216,9 @@ func (e *Env) spawn(id Identity, listener Listener) (int, error) {
 		stderr = uintptr(fd)
 	}
 	args := []string{self, "-namespace", id.Namespace, "-id", id.ID, "-address", id.Address}
+	if group != "" {
+		args = append(args, "-group", string(group))
+	}
 	if id.Debug {
 		args = append(args, "-debug")
 	}

@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/containerd/ttrpc"
 )
 
 // TestErrorStatus wants an error of several causes to reach a client with its
@@ -24,5 +26,15 @@ func TestErrorStatus(t *testing.T) {
 	answer, err := errorInterceptor(t.Context(), nil, nil, func(context.Context, func(any) error) (any, error) { return 1, nil })
 	if answer != 1 || err != nil {
 		t.Errorf("answer %v, %v", answer, err)
+	}
+}
+
+// A panic fails its call alone.
+func TestPanicIsAnError(t *testing.T) {
+	info := &ttrpc.UnaryServerInfo{FullMethod: "/containerd.task.v3.Task/State"}
+	answer, err := errorInterceptor(t.Context(), nil, info, func(context.Context, func(any) error) (any, error) { panic("a test's") })
+	got := errgrpc.ToNative(err)
+	if answer != nil || !errdefs.IsInternal(got) || !strings.Contains(got.Error(), "State") || !strings.Contains(got.Error(), "a test's") {
+		t.Errorf("a client gets %v, %q", answer, got)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"berth/configs"
 	"berth/process"
 	"berth/sandbox"
 )
@@ -32,9 +33,12 @@ type taskService struct {
 	version string
 	// socket is where the service is served.
 	socket string
-	// shutdown has the server end after the answer was sent; abandon does not
-	// wait for one.
-	shutdown, abandon func()
+	group  configs.Group
+	// shutdown has the server end after the answer was sent, if it may; abandon
+	// does not wait for one.
+	shutdown, abandon func(may func() bool)
+	// moved is told when containers have come or gone.
+	moved func()
 }
 
 // register serves the Task API in both versions. Their messages are the same
@@ -59,6 +63,9 @@ func (s *taskService) register(srv *ttrpc.Server) {
 		"Connect":    method(s.Connect),
 		"Shutdown":   method(s.Shutdown),
 	}}
+	if s.group == configs.PerNode {
+		srv.RegisterService(nodeService, &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{announceMethod: method(s.Announce)}})
+	}
 	srv.RegisterService("containerd.task.v2.Task", desc)
 	srv.RegisterService("containerd.task.v3.Task", desc)
 }
@@ -95,11 +102,10 @@ func (s *taskService) Create(ctx context.Context, r *taskv3.CreateTaskRequest) (
 	}
 	pid, err := s.pod.Create(ctx, req)
 	if err != nil {
-		if s.pod.CloseUnwanted() {
-			s.abandon()
-		}
+		s.abandon(s.pod.CloseUnwanted)
 		return nil, err
 	}
+	s.moved()
 	// A container that joins a sandbox comes without a `start` to do this.
 	err = errors.Join(noteAddress(r.Bundle, s.socket), noteSocketDir(r.Bundle, filepath.Dir(s.socket)))
 	if err != nil {
@@ -130,6 +136,9 @@ func (s *taskService) Delete(ctx context.Context, r *taskv3.DeleteRequest) (*tas
 	d, err := c.Delete(ctx, r.ExecID)
 	if err != nil {
 		return nil, err
+	}
+	if r.ExecID == "" {
+		s.moved()
 	}
 	return &taskv3.DeleteResponse{Pid: uint32(d.Pid), ExitStatus: uint32(d.Exit.Status), ExitedAt: exitedAt(d.Exit)}, nil
 }
@@ -227,10 +236,15 @@ func (s *taskService) Connect(_ context.Context, r *taskv3.ConnectRequest) (*tas
 
 // Shutdown ends the shim once it serves nobody. With containers left it stays;
 // with one on the way too, unless that comes to nothing: containerd shuts down
-// the shim of a create that it gave up, while that is still being undone.
+// the shim of a create that it gave up, while that is still being undone. Who
+// wants a shim to end now means that of a pod.
 func (s *taskService) Shutdown(_ context.Context, r *taskv3.ShutdownRequest) (*emptypb.Empty, error) {
-	if s.pod.CloseIdle() || r.Now {
-		s.shutdown()
+	idle := s.pod.Dismiss(r.ID)
+	switch {
+	case r.Now && s.group != configs.PerNode:
+		s.shutdown(func() bool { return true })
+	case idle:
+		s.shutdown(s.pod.CloseIdle)
 	}
 	return empty, nil
 }

@@ -26,7 +26,7 @@ func listTemplates(ctx context.Context, stdout io.Writer, wait bool) error {
 	if err != nil {
 		return err
 	}
-	all, err := template.List(ctx, dir, wait)
+	all, keeper, err := template.List(ctx, dir, wait)
 	if errors.Is(err, template.ErrNoKeeper) {
 		_, err := fmt.Fprintln(stdout, "No templates are kept: the first pod after a while has one made, if vm.toml says template = \"copy\" or \"cow\".")
 		return err
@@ -49,7 +49,11 @@ func listTemplates(ctx context.Context, stdout io.Writer, wait bool) error {
 			_, _ = fmt.Fprintf(w, "  %s\n", t.Error)
 		}
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(stdout, "kept by process", keeper)
+	return err
 }
 
 // dropTemplates ends the keeper, if there is one.

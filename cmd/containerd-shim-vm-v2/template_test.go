@@ -134,7 +134,7 @@ func giveBroken(conn *net.UnixConn, size int64) {
 
 func given(t *testing.T, conf configs.VM) (n int) {
 	t.Helper()
-	all, err := template.List(t.Context(), template.Dir(conf.RunDir), false)
+	all, _, err := template.List(t.Context(), template.Dir(conf.RunDir), false)
 	if err != nil {
 		t.Fatal(err)
 	}

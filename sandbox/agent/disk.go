@@ -50,14 +50,28 @@ func (SCSIDisks) Find(ctx context.Context, serial string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		// The kernel makes the node after the entry in sysfs, and tells after both.
-		if _, err := os.Stat("/dev/" + name); name != "" && err == nil {
-			return "/dev/" + name, nil
+		if name != "" {
+			node := "/dev/" + name
+			if err := mayOpen(node); err == nil {
+				return node, nil
+			} else if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENXIO) {
+				return "", fmt.Errorf("open the disk %s: %w", serial, err)
+			}
 		}
 		if _, err := events.Read(buf); err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return "", errors.Join(fmt.Errorf("wait for the disk %s: %w", serial, err), context.Cause(ctx))
 		}
 	}
+}
+
+// mayOpen tries it: the kernel makes the entry in sysfs first, then the node, then
+// what is behind it, and tells when all is there (device_add_disk, block/genhd.c).
+func mayOpen(node string) error {
+	fd, err := unix.Open(node, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
 }
 
 // Remove takes the disk from the kernel.

@@ -4,7 +4,6 @@ package runtimetest
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -136,7 +135,7 @@ func testDiskInUse(r *Pod) {
 	point := filepath.Join(r.dir, "point")
 	r.must(os.Mkdir(point, 0o700))
 	node := strings.TrimSpace(r.command("losetup", "-f", "--show", image))
-	r.Cleanup(func() { _ = exec.Command("losetup", "-d", node).Run() }) // it may have gone
+	r.Cleanup(func() { _, _ = r.tryCommand("losetup", "-d", node) }) // it may have gone
 	r.must(unix.Mount(node, point, "ext4", 0, ""))
 	r.Cleanup(func() { _ = unix.Unmount(point, unix.MNT_DETACH) })
 	try("mounted", node, "in use on the host")

@@ -44,11 +44,11 @@ func Get(ctx context.Context, dir string, q Request) (*vm.Template, error) {
 }
 
 // List asks the keeper of a directory for what it has, once it is made if wait is
-// true.
-func List(ctx context.Context, dir string, wait bool) ([]Template, error) {
+// true, and for its pid.
+func List(ctx context.Context, dir string, wait bool) (all []Template, keeper int, _ error) {
 	r, files, err := ask(ctx, dir, Request{Wait: wait})
 	closeAll(files)
-	return r.Templates, err
+	return r.Templates, r.Pid, err
 }
 
 // End ends the keeper of a directory, and waits for that.

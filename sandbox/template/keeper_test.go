@@ -71,15 +71,15 @@ func TestKeeper(t *testing.T) {
 
 	t.Run("one at a time", func(t *testing.T) {
 		r.start(dir, 600)
-		all, err := List(r.ctx, dir, false)
+		all, _, err := List(r.ctx, dir, false)
 		if err != nil || len(all) != 1 || all[0].Given != 1 {
 			t.Errorf("there are the templates %+v, %v", all, err)
 		}
 	})
 	t.Run("killed", func(t *testing.T) {
-		reply, _, err := ask(r.ctx, dir, Request{})
+		_, pid, err := List(r.ctx, dir, false)
 		r.must(err)
-		kept, err := unix.PidfdOpen(reply.Pid, 0)
+		kept, err := unix.PidfdOpen(pid, 0)
 		r.must(err)
 		defer func() { _ = unix.Close(kept) }()
 		r.must(unix.PidfdSendSignal(kept, unix.SIGKILL, nil, 0))

@@ -22,7 +22,6 @@ import (
 const (
 	qemu      = "/usr/bin/qemu-system-x86_64"
 	virtiofsd = "/usr/lib/qemu/virtiofsd"
-	runc      = "../../.tools/bin/runc"
 	// launcher is the argument by which the test binary is a machine's launcher.
 	launcher = "enter-jail"
 )
@@ -86,10 +85,11 @@ func buildGuest(dir string) (image.Image, error) {
 		return image.Image{}, errors.New("no guest kernel: make guest")
 	}
 	agent := filepath.Join(dir, "berth-agent")
-	cmd := exec.Command("go", "build", "-o", agent, "../../cmd/berth-agent")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd := exec.Command("go", "build", "-tags", "no_grpc,seccomp,runc_nocriu,netgo,osusergo", "-ldflags", "-s -w -extldflags -static",
+		"-o", agent, "../../cmd/berth-agent") // as make build does
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return image.Image{}, fmt.Errorf("build the agent: %w: %s", err, out)
 	}
-	return build.Build(filepath.Join(dir, "guest"), build.Source{Root: kernels[len(kernels)-1], Agent: agent, Runtime: runc})
+	return build.Build(filepath.Join(dir, "guest"), build.Source{Root: kernels[len(kernels)-1], Agent: agent})
 }

@@ -18,13 +18,26 @@ import (
 // where ours is linked so that these are not mapped whole (docs/performance.md).
 const (
 	mostAnonymousKiB = 2560
-	mostPSSRatio     = 0.5      // of the control's, beside one of it
-	mostBytes        = 12 << 20 // of the stripped program, of either shim
+	// mostNativeKiB is what a shim may have beyond that which calls runc's library
+	// itself: mostly what encoding/json makes of the library's types when the first
+	// container is made. It was 870 KiB, so that the target is missed by as much
+	// (docs/performance.md, "runc's library").
+	mostNativeKiB = 1024
+	mostPSSRatio  = 0.5      // of the control's, beside one of it
+	mostBytes     = 12 << 20 // of the stripped program, of either shim
 	// mostGPUKiB is what the gpu shim may have beyond the pod shim's budget while
 	// no container has a GPU: its hook, and the larger runtime tables of a larger
 	// program. It was 40 KiB when this was written.
 	mostGPUKiB = 300
 )
+
+// mostAnonymous is the budget for the driver that is measured, in KiB.
+func (b *bench) mostAnonymous() int {
+	if b.options.command {
+		return mostAnonymousKiB
+	}
+	return mostAnonymousKiB + mostNativeKiB
+}
 
 // check measures against the budget and fails beyond it.
 func (b *bench) check(ctx context.Context, out io.Writer) error {
@@ -43,14 +56,14 @@ func (b *bench) check(ctx context.Context, out io.Writer) error {
 	shim, control := all[0][0], all[1][0]
 	ratio := float64(shim.pss) / float64(control.pss)
 	fmt.Fprintf(out, "idle shim with one container: anonymous %d KiB (budget %d), PSS %d KiB, %.2f of the control's %d (budget %.2f), RSS %d KiB; program %d bytes (budget %d)\n",
-		shim.anonymous, mostAnonymousKiB, shim.pss, ratio, control.pss, mostPSSRatio, shim.rss, info.Size(), mostBytes)
+		shim.anonymous, b.mostAnonymous(), shim.pss, ratio, control.pss, mostPSSRatio, shim.rss, info.Size(), mostBytes)
 	var over []error
 	for _, limit := range []struct {
 		broken bool
 		what   string
 	}{
 		{shim.anonymous == 0 || control.pss == 0, "nothing was measured"},
-		{shim.anonymous > mostAnonymousKiB, "anonymous memory is over budget"},
+		{shim.anonymous > b.mostAnonymous(), "anonymous memory is over budget"},
 		{ratio > mostPSSRatio, "PSS is over budget"},
 		{info.Size() > mostBytes, "the program is over budget"},
 	} {
@@ -86,9 +99,9 @@ func (g *gpuBench) check(ctx context.Context, out io.Writer) error {
 	slices.Sort(kib)
 	anonymous := kib[len(kib)/2]
 	fmt.Fprintf(out, "idle gpu shim, no GPU asked for: anonymous %d KiB (median of %d, budget %d); program %d bytes (budget %d)\n",
-		anonymous, len(kib), mostAnonymousKiB+mostGPUKiB, info.Size(), mostBytes)
+		anonymous, len(kib), g.mostAnonymous()+mostGPUKiB, info.Size(), mostBytes)
 	var over []error
-	if anonymous == 0 || anonymous > mostAnonymousKiB+mostGPUKiB {
+	if anonymous == 0 || anonymous > g.mostAnonymous()+mostGPUKiB {
 		over = append(over, errors.New("anonymous memory of the gpu shim is over budget, or was not measured"))
 	}
 	if info.Size() > mostBytes {

@@ -30,7 +30,7 @@ type options struct {
 	rounds, pods, clients             int
 	command                           bool
 	check, onlyGPU                    bool
-	soakExecs, soakLives              int
+	soakExecs, soakLives, nodePods    int
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
@@ -49,6 +49,7 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	flags.BoolVar(&o.check, "check", false, "measure memory and size alone and fail beyond the budget")
 	flags.IntVar(&o.soakExecs, "soak-execs", 0, "run so many execs in one container, and fail if the shim grows")
 	flags.IntVar(&o.soakLives, "soak-containers", 0, "run so many containers in one pod, and fail if the shim grows")
+	flags.IntVar(&o.nodePods, "node-pods", 0, "measure the memory of so many pods under one shim alone")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -73,6 +74,9 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	defer func() { retErr = errors.Join(retErr, b.close()) }()
 	if o.check {
 		return b.check(ctx, out)
+	}
+	if o.nodePods > 0 {
+		return b.nodeMemory(ctx, out, o.nodePods)
 	}
 	if o.soakExecs > 0 || o.soakLives > 0 {
 		return b.soak(ctx, out)

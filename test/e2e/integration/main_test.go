@@ -21,13 +21,15 @@ var shared *node.Node
 
 var runtimes = flag.String("runtimes", node.PodRuntime+","+node.RuncRuntime, "runtimes to test")
 
+var group = flag.String("group", "pod", "what a shim of the pod shim serves: pod or node")
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	os.Exit(run(m))
 }
 
 func run(m *testing.M) int {
-	n, err := node.Start(context.Background(), node.Config{})
+	n, err := node.Start(context.Background(), node.Config{Shim: grouped(*group)})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "start node:", err)
 		return 1
@@ -97,9 +99,15 @@ func testContext(t *testing.T, n *node.Node) context.Context {
 	return ctx
 }
 
+// grouped is the configuration of shims that serve a pod or a node.
+func grouped(group string) string { return fmt.Sprintf("group = %q\n", group) }
+
 // ownNode starts a node for a test that ends containerd.
 func ownNode(t *testing.T, config node.Config) *node.Node {
 	t.Helper()
+	if config.Shim == "" {
+		config.Shim = grouped(*group)
+	}
 	n, err := node.Start(context.Background(), config)
 	if err != nil {
 		t.Fatal(err)

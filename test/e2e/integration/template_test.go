@@ -4,12 +4,23 @@ package integration
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"berth/test/e2e/node"
 )
+
+// pidOf is the keeper's in what berth says.
+func pidOf(t *testing.T, out string) (pid int) {
+	t.Helper()
+	_, last, _ := strings.Cut(out, "kept by process ")
+	if _, err := fmt.Sscan(last, &pid); err != nil {
+		t.Fatalf("no pid in %q: %v", out, err)
+	}
+	return pid
+}
 
 // TestTemplate has a pod that boots, and others that are made of the template that
 // the first had made: they have their networks, which are not the template's, and
@@ -33,6 +44,16 @@ func TestTemplate(t *testing.T) {
 		cold := must(runPod(ctx, t, n, "cold", r).Run(ctx, "a", idle...))(t)
 		if out := templates("wait"); !strings.Contains(out, "ready") {
 			t.Fatal("there is no template after the first pod")
+		}
+		keeper := pidOf(t, templates())
+		for _, ns := range []string{"mnt", "net"} {
+			own := must(os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", keeper, ns)))(t)
+			if host := must(os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", n.Pid(), ns)))(t); own != host {
+				t.Errorf("the keeper is in the %s namespace %s, containerd in %s: it keeps the pod's", ns, own, host)
+			}
+		}
+		if groups := must(os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", keeper)))(t); !strings.Contains(string(groups), ":/berth/templates\n") {
+			t.Errorf("the keeper is in the cgroups\n%s", groups)
 		}
 		begin := time.Now()
 		first := must(runPod(ctx, t, n, "first", r).Run(ctx, "b", idle...))(t)
@@ -65,7 +86,7 @@ func TestTemplate(t *testing.T) {
 				seen[value] = name
 			}
 			var sec int64
-			before := time.Now().Unix() - 1 // what was set was on its way for a moment
+			before := begin.Unix() // of both: what was set was on its way for as long as the guest had no CPU
 			if _, err := fmt.Sscan(sh(c, "date +%s"), &sec); err != nil || sec < before || sec > time.Now().Unix() {
 				t.Errorf("%s has the time %v (%v)", name, time.Unix(sec, 0), err)
 			}

@@ -19,6 +19,7 @@ func (n *Node) env() []string {
 		// ctr would say on every call that cgroup v1 is deprecated.
 		"CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1",
 		"CRI_CONFIG_FILE="+filepath.Join(n.dir, "crictl.yaml"),
+		"BERTH_SHIM_CONFIG="+filepath.Join(n.dir, "shim.toml"),
 		"BERTH_VM_CONFIG="+filepath.Join(n.dir, "vm.toml"),
 	)
 }

@@ -166,6 +166,7 @@ func (n *Node) writeConfig() error {
 	files := map[string]string{
 		"config.toml": configTemplate,
 		"vm.toml":     vmTemplate + n.config.VM,
+		"shim.toml":   n.config.Shim,
 		"crictl.yaml": "runtime-endpoint: unix://@DIR@/c.sock\nimage-endpoint: unix://@DIR@/c.sock\ntimeout: 60\n",
 	}
 	for i, network := range n.config.networks() {

@@ -13,11 +13,12 @@ import (
 
 // Config says which programs a Daemon uses. All paths are absolute.
 type Config struct {
-	Shim    string // the shim binary
-	Runtime string // the OCI runtime, passed as BinaryName; "" is the shim's own default
-	Payload string // the static program of package payload
-	Dir     string // an empty private directory, its path under 30 bytes (socket names)
-	Name    string // the containerd namespace and the parent cgroup: unique on the host
+	Shim    string   // the shim binary
+	Runtime string   // the OCI runtime, passed as BinaryName; "" is the shim's own default
+	Payload string   // the static program of package payload
+	Dir     string   // an empty private directory, its path under 30 bytes (socket names)
+	Env     []string // added to the shim's
+	Name    string   // the containerd namespace and the parent cgroup: unique on the host
 	// Guest is the directory of a guest image, for a shim whose containers are in
 	// virtual machines; Runtime is then the guest's own. GuestOptions are lines
 	// for its vm.toml.
@@ -113,6 +114,7 @@ func (d *Daemon) command(bundle *Bundle, action string, extra ...string) *exec.C
 	cmd.Dir = bundle.Dir
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=2", "MAX_SHIM_VERSION=2",
 		"TTRPC_ADDRESS="+d.Events.Path, "GRPC_ADDRESS="+filepath.Join(d.Dir, "grpc.sock"), "NAMESPACE="+d.Name)
+	cmd.Env = append(cmd.Env, d.Env...)
 	if d.Guest != "" {
 		cmd.Env = append(cmd.Env, "BERTH_VM_CONFIG="+d.VMConfig())
 	}
