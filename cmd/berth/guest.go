@@ -13,7 +13,7 @@ import (
 	"berth/sandbox/vm/image/build"
 )
 
-const guestUsage = `usage: berth guest build --agent FILE --runtime FILE [--root DIR] [--release RELEASE] [--dir DIR]
+const guestUsage = `usage: berth guest build --agent FILE [--root DIR] [--release RELEASE] [--dir DIR]
        berth guest templates [wait|drop]
        berth guest prune [--dir DIR]
 
@@ -75,14 +75,13 @@ func buildGuest(args []string, stdout, stderr io.Writer) error {
 	flags.StringVar(&src.Root, "root", "/", "where the kernel package's boot and lib/modules are")
 	flags.StringVar(&src.Release, "release", "", "which kernel, if there are several there")
 	flags.StringVar(&src.Agent, "agent", "", "the program berth-agent")
-	flags.StringVar(&src.Runtime, "runtime", "", "the OCI runtime, a static runc")
 	dir := flags.String("dir", defaultGuest, "where the image goes")
 	if err := flags.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
 		return err
 	} else if err != nil {
 		return errUsage // it was said
 	}
-	if src.Agent == "" || src.Runtime == "" || flags.NArg() > 0 {
+	if src.Agent == "" || flags.NArg() > 0 {
 		flags.Usage()
 		return errUsage
 	}

@@ -49,11 +49,10 @@ func TestMain(m *testing.M) {
 
 // buildGuest makes an image with this checkout's agent.
 func buildGuest(dir string) error {
-	const runc = "../../.tools/bin/runc"
 	conf = configs.DefaultVM()
 	conf.Accel, conf.MemoryMiB = []string{"kvm", "tcg"}, 256
 	conf.Image, conf.RunDir = filepath.Join(dir, "guest"), filepath.Join(dir, "run")
-	for _, path := range []string{conf.QEMU, conf.Virtiofsd, runc} {
+	for _, path := range []string{conf.QEMU, conf.Virtiofsd} {
 		if _, err := os.Stat(path); err != nil {
 			missing = fmt.Sprintf("no %s: make setup", filepath.Base(path))
 			return nil
@@ -71,7 +70,7 @@ func buildGuest(dir string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the agent: %w: %s", err, out)
 	}
-	_, err = build.Build(conf.Image, build.Source{Root: kernels[len(kernels)-1], Agent: agent, Runtime: runc})
+	_, err = build.Build(conf.Image, build.Source{Root: kernels[len(kernels)-1], Agent: agent})
 	return err
 }
 

@@ -22,7 +22,6 @@ import (
 const (
 	qemu      = "/usr/bin/qemu-system-x86_64"
 	virtiofsd = "/usr/lib/qemu/virtiofsd"
-	runc      = "../../.tools/bin/runc"
 	// launcher is the argument by which the test binary is a machine's launcher.
 	launcher = "enter-jail"
 )
@@ -92,5 +91,5 @@ func buildGuest(dir string) (image.Image, error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return image.Image{}, fmt.Errorf("build the agent: %w: %s", err, out)
 	}
-	return build.Build(filepath.Join(dir, "guest"), build.Source{Root: kernels[len(kernels)-1], Agent: agent, Runtime: runc})
+	return build.Build(filepath.Join(dir, "guest"), build.Source{Root: kernels[len(kernels)-1], Agent: agent})
 }

@@ -50,11 +50,6 @@ func TestBoot(t *testing.T) {
 			t.Errorf("the source of entropy is %q", got)
 		}
 	})
-	t.Run("runtime", func(t *testing.T) {
-		if got := g.do("run", "/bin/runc", "--version"); !strings.HasPrefix(got, "runc version") {
-			t.Errorf("runc says %q", got)
-		}
-	})
 }
 
 func TestBootSaysWhatIsWrong(t *testing.T) {

@@ -68,13 +68,12 @@ func enterJail(fd string) {
 const (
 	qemu      = "/usr/bin/qemu-system-x86_64"
 	virtiofsd = "/usr/lib/qemu/virtiofsd"
-	runc      = "../../.tools/bin/runc"
 )
 
 // buildGuest makes the image from what `make setup guest` left, with an agent
 // that does what tests tell it.
 func buildGuest(dir string) (image.Image, error) {
-	for _, path := range []string{qemu, virtiofsd, runc} {
+	for _, path := range []string{qemu, virtiofsd} {
 		if _, err := os.Stat(path); err != nil {
 			return image.Image{}, fmt.Errorf("%w: no %s: make setup", errMissing, filepath.Base(path))
 		}
@@ -90,6 +89,6 @@ func buildGuest(dir string) (image.Image, error) {
 		return image.Image{}, fmt.Errorf("build the agent: %w: %s", err, out)
 	}
 	return build.Build(filepath.Join(dir, "guest"), build.Source{
-		Root: kernels[len(kernels)-1], Agent: agent, Runtime: runc,
+		Root: kernels[len(kernels)-1], Agent: agent,
 	})
 }

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sort"
 	"strconv"
@@ -72,9 +71,6 @@ func obey(words []string) (string, error) {
 		return "", os.WriteFile(arg(1), []byte(arg(2)), 0o644)
 	case "list":
 		return list(arg(1))
-	case "run":
-		out, err := exec.Command(arg(1), words[2:]...).CombinedOutput()
-		return string(out), err
 	case "mount": // TYPE SOURCE TARGET
 		if err := os.MkdirAll(arg(3), 0o755); err != nil {
 			return "", err

@@ -21,9 +21,9 @@ type Source struct {
 	Root string
 	// Release chooses a kernel by its release; empty is the only one there.
 	Release string
-	// Agent and Runtime are the programs berth-agent and runc. Both must be
-	// static: there is no library in the image.
-	Agent, Runtime string
+	// Agent is the program berth-agent, which must be static: there is no library
+	// in the image.
+	Agent string
 }
 
 // Build makes the image and has dir's description name it.

@@ -126,7 +126,7 @@ func put(t *testing.T, root, name string, data []byte) string {
 
 func source(t *testing.T, root string) Source {
 	program := put(t, t.TempDir(), "program", elfFile(t, elf.PT_LOAD, nil, ".text", nil))
-	return Source{Root: root, Agent: program, Runtime: program}
+	return Source{Root: root, Agent: program}
 }
 
 func TestBuildIsReproducible(t *testing.T) {

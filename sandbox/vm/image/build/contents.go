@@ -12,7 +12,7 @@ import (
 
 // directories that the agent mounts on or writes to; the kernel's own need a
 // mount point before anything else can be done.
-var directories = []string{"bin", "dev", "etc", "modules", "new", "proc", "run", "sys", "tmp", "var"}
+var directories = []string{"dev", "etc", "modules", "new", "proc", "run", "sys", "tmp", "var"}
 
 // contents is what the initramfs has. The agent reads /modules/order, one file
 // name a line.
@@ -24,13 +24,11 @@ func contents(src Source, modules []module) ([]file, error) {
 	// Without it the kernel gives PID 1 no standard output (init/main.c,
 	// console_on_rootfs); devtmpfs is mounted over it later.
 	files = append(files, file{path: "dev/console", mode: modeChar | 0o600, major: 5, minor: 1})
-	for path, program := range map[string]string{"init": src.Agent, "bin/runc": src.Runtime} {
-		data, err := static(program)
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, file{path: path, mode: modeRegular | 0o755, data: data})
+	agent, err := static(src.Agent)
+	if err != nil {
+		return nil, err
 	}
+	files = append(files, file{path: "init", mode: modeRegular | 0o755, data: agent})
 	var list strings.Builder
 	for _, m := range modules {
 		name := m.name + ".ko"
