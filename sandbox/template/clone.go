@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/containerd/log"
+
 	"berth/sandbox/agentapi"
 	"berth/sandbox/vm"
 )
@@ -21,6 +23,7 @@ const entropySize = 512
 func Clone(ctx context.Context, c vm.Config, t *vm.Template, hostname string) (_ *vm.Machine, retErr error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, cloneTimeout, fmt.Errorf("it took more than %v", cloneTimeout))
 	defer cancel()
+	began := time.Now()
 	m, err := vm.Clone(ctx, c, t)
 	if err != nil {
 		return nil, err
@@ -40,6 +43,7 @@ func Clone(ctx context.Context, c vm.Config, t *vm.Template, hostname string) (_
 	}); err != nil {
 		return nil, fmt.Errorf("renew clone %s: %w", c.ID, err)
 	}
+	log.G(ctx).WithField("took", time.Since(began)).Debug("the clone has answered its first call")
 	// By another agent, which has begun anew.
 	if err := talk(ctx, m.Transport(), func(ctx context.Context, agent agentapi.AgentService) error {
 		plug := &agentapi.PlugRequest{Share: c.Share != ""}
