@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,7 +90,7 @@ func (r *orphanReaper) sweep() bool {
 		}
 	}
 	defer r.s.mu.Unlock()
-	if r.s.spares > 0 && inOurSession(info.pid) || len(r.s.reaped) >= maxReaped {
+	if r.s.spares > 0 && mayBeWaitedFor(info.pid) || len(r.s.reaped) >= maxReaped {
 		return false // Release gives the next hint
 	}
 	// The lock keeps a Hold from being taken in between. What is a zombie
@@ -105,14 +108,24 @@ func (r *orphanReaper) sweep() bool {
 	return true
 }
 
-// inOurSession tells whose child a zombie is: what this program has forked is in
-// its session, and what re-parented to it from a container is not, the init and
-// the execs being leaders of their own (setsid(2)).
-func inOurSession(pid int) bool {
+// mayBeWaitedFor tells whether a zombie may be one that other code of this
+// program has forked: it is in our session, or a child of a thread of ours other
+// than the first. What re-parents to us from a container is in a session of its
+// own (the init and the execs are leaders, setsid(2)), and goes to our first
+// thread, which forks nothing where other code forks.
+func mayBeWaitedFor(pid int) bool {
 	ours, err := unix.Getsid(0)
 	if err != nil {
 		return true
 	}
 	theirs, err := unix.Getsid(pid)
-	return err != nil || theirs == ours
+	if err != nil || theirs == ours {
+		return true
+	}
+	self := os.Getpid()
+	first, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", self, self))
+	if err != nil { // a kernel without CONFIG_PROC_CHILDREN
+		return false
+	}
+	return !slices.Contains(strings.Fields(string(first)), strconv.Itoa(pid))
 }

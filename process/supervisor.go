@@ -170,7 +170,7 @@ func (s *Supervisor) Hold() *Hold {
 	return &Hold{s: s}
 }
 
-// Spare is a Hold under which no process of this program's own session is
+// Spare is a Hold under which no process that this program has forked is
 // reaped but by its watcher. It is for code that starts children and waits for
 // them by itself; the orphans of containers, which have sessions of their own,
 // do not pile up meanwhile.

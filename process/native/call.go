@@ -33,7 +33,7 @@ type call struct {
 }
 
 // commit tells whether what the call has made is wanted. If not it has to be
-// undone.
+// undone. After it the call does nothing that can take long or fail.
 func (c *call) commit() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,12 +67,16 @@ func (d *Driver) do(ctx context.Context, verb, dir string, f func(*call) error) 
 		return runtimeError(verb, c.err)
 	case <-ctx.Done():
 	}
+	if !c.abandon() { // it has made what was asked for, and says so at once
+		<-c.done
+		return runtimeError(verb, c.err)
+	}
 	err := fmt.Errorf("OCI runtime %s was killed after %v: %w",
 		verb, time.Since(began).Round(time.Millisecond), context.Cause(ctx))
 	if !c.kill() {
 		return fmt.Errorf("%w; it does not end even so", err)
 	}
-	if c.err == nil { // it had made it before
+	if c.err == nil { // it makes nothing, and had done its work before
 		return nil
 	}
 	return err
@@ -87,6 +91,7 @@ func (c *call) run() {
 		if p := recover(); p != nil {
 			log.L.Errorf("a call of the container library panics: %v\n%s", p, debug.Stack())
 			c.err = fmt.Errorf("the container library panics: %v", p)
+			killChildren(unix.Gettid()) // nobody knows them any more
 		}
 	}()
 	c.tid <- unix.Gettid()
@@ -110,8 +115,8 @@ func (c *call) enter() error {
 	return nil
 }
 
-// kill kills what the call has forked, until it ends. It returns false for one
-// that does not.
+// kill kills what an abandoned call has forked, until it ends. It returns false
+// for one that does not.
 func (c *call) kill() bool {
 	timeout := time.NewTimer(killTimeout)
 	defer timeout.Stop()
@@ -127,10 +132,10 @@ func (c *call) kill() bool {
 			case <-again.C:
 			case <-timeout.C:
 				again.Stop()
-				return !c.abandon()
+				return false
 			}
 		}
 	case <-timeout.C: // no thread could be had
-		return !c.abandon()
+		return false
 	}
 }

@@ -76,6 +76,42 @@ func TestCancelledCreate(t *testing.T) {
 	b.kill(b.run(nil)) // it can be made again
 }
 
+// A call that has made what was asked for is waited for, though its context ends:
+// what it has made is its caller's.
+func TestMadeInTime(t *testing.T) {
+	sup := process.NewSupervisor()
+	defer sup.Close()
+	d := &Driver{Root: t.TempDir(), Supervisor: sup}
+	ctx, cancel := context.WithCancel(t.Context())
+	last := time.NewTimer(killTimeout + killTimeout/4)
+	made := false
+	err := d.do(ctx, "create", "", func(c *call) error {
+		if !c.commit() {
+			return errors.New("it is not wanted")
+		}
+		cancel()
+		<-last.C // longer than a call that is not wanted is waited for
+		made = true
+		return nil
+	})
+	if err != nil || !made {
+		t.Errorf("error %v, made is %v", err, made)
+	}
+}
+
+// A hook that leads a session of its own looks like the orphan of a container
+// when it ends; its exit is the library's all the same.
+func TestHookInOwnSession(t *testing.T) {
+	b := newBox(t, "exit 0")
+	b.spec.Hooks = &specs.Hooks{}
+	for range 20 { // the supervisor and the library race for each of them
+		b.spec.Hooks.CreateRuntime = append(b.spec.Hooks.CreateRuntime,
+			specs.Hook{Path: "/usr/bin/setsid", Args: []string{"setsid", "/bin/sh", "-c", "exit 0"}})
+	}
+	b.status(b.run(nil))
+	b.must(b.driver.Delete(t.Context(), b.id, false))
+}
+
 // While a create hangs in a hook, the zombies of another container are reaped,
 // and the library still gets the exits of what it waits for.
 func TestSlowCreatePilesUpNothing(t *testing.T) {

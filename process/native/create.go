@@ -32,7 +32,9 @@ func (d *Driver) Create(ctx context.Context, r *oci.CreateRequest) (p *process.P
 	undo := errors.Is(err, fs.ErrNotExist) // what another call made is not ours to undo
 	err = d.do(ctx, "create", r.Bundle, func(c *call) error {
 		made, err := d.create(c, r)
-		p = made
+		if err == nil {
+			p = made
+		}
 		return err
 	})
 	if err != nil && undo {
@@ -55,10 +57,12 @@ func (d *Driver) create(call *call, r *oci.CreateRequest) (*process.Process, err
 	}
 	hold := d.Supervisor.Hold()
 	defer hold.Release()
-	p, err := d.launch(call, c, hold, spec.Process, r.Streams, true)
+	p, err := d.launch(c, hold, spec.Process, r.Streams, true)
 	if err == nil {
 		if err = writePid(r, p.Pid()); err != nil {
 			end(p)
+		} else {
+			err = call.handOver(p)
 		}
 	}
 	if err != nil {

@@ -11,19 +11,24 @@
 // Every call reads the container's state from disk, as the command line does,
 // and has a thread of its own that ends with the call: whatever the library
 // does to the thread it runs on (namespaces, labels, affinity) goes with it. A
-// panic fails the call. The library knows no context: when that of a call ends,
-// what the thread has forked is killed, on which the call ends by itself; one
-// that does not even then is left behind, and what it may yet make is undone.
+// panic fails the call, and what it had forked is killed. The library knows no
+// context: when that of a call ends, what the thread has forked is killed, on
+// which the call ends by itself; one that does not even then is left behind, and
+// what it may yet make is undone. Start is not the library's, which waits on a
+// thread that nothing ends.
 //
 // # Processes
 //
 // The library forks this very program, with the argument "init" ([IsInit],
 // [Init]), from a view of its file that nobody can write (an overlay that is
 // mounted nowhere: 0.2 ms a call and no memory; where the kernel refuses that, a
-// sealed copy in memory: 4 ms); that program becomes the container's process. It waits for its own helpers through os/exec, which the supervisor
-// spares while a call is under way ([process.Supervisor.Spare]); what a call has
-// made is adopted before the call returns. The library sets no
-// PR_SET_PDEATHSIG, so that its threads may end.
+// sealed copy in memory: 4 ms); that program becomes the container's process. It
+// waits for its own helpers through os/exec, which the supervisor spares while a
+// call is under way ([process.Supervisor.Spare]): it tells them from the orphans
+// of containers by the thread whose children they are, so that the first thread
+// has to fork nothing, which it is kept from. What a call has made is adopted
+// before the call returns. The library sets no PR_SET_PDEATHSIG, so that its
+// threads may end.
 //
 // What does not belong here: CRIU, whose part of the library has the size of
 // all the rest; checkpoint and restore stay with the command line.

@@ -4,7 +4,6 @@ package native
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/opencontainers/runc/libcontainer"
 
@@ -29,28 +28,6 @@ type Driver struct {
 	Command func() (*oci.CLI, error)
 }
 
-// Start lets the init of a created container go.
-func (d *Driver) Start(ctx context.Context, id string) error {
-	return d.do(ctx, "start", d.Dir, func(*call) error {
-		c, err := d.load(id)
-		if err != nil {
-			return err
-		}
-		status, err := c.Status()
-		switch {
-		case err != nil:
-			return err
-		case status == libcontainer.Created:
-			return c.Exec()
-		case status == libcontainer.Stopped:
-			return errStopped
-		case status == libcontainer.Running:
-			return errStarted
-		}
-		return fmt.Errorf("cannot start a container in the %s state", status)
-	})
-}
-
 // Pause freezes a container.
 func (d *Driver) Pause(ctx context.Context, id string) error {
 	return d.with(ctx, "pause", id, (*libcontainer.Container).Pause)
@@ -62,15 +39,19 @@ func (d *Driver) Resume(ctx context.Context, id string) error {
 }
 
 // State is what runc keeps of a container.
-func (d *Driver) State(ctx context.Context, id string) (state *oci.State, err error) {
-	err = d.with(ctx, "state", id, func(c *libcontainer.Container) error {
+func (d *Driver) State(ctx context.Context, id string) (*oci.State, error) {
+	var state *oci.State
+	err := d.with(ctx, "state", id, func(c *libcontainer.Container) error {
 		s, err := c.OCIState()
 		if err == nil {
 			state = &oci.State{ID: s.ID, Pid: s.Pid, Status: string(s.Status), Bundle: s.Bundle}
 		}
 		return err
 	})
-	return state, err
+	if err != nil { // one that was left behind may yet set state
+		return nil, err
+	}
+	return state, nil
 }
 
 func (d *Driver) with(ctx context.Context, verb, id string, f func(*libcontainer.Container) error) error {

@@ -54,5 +54,9 @@ func (d *Driver) exec(call *call, r *oci.ExecRequest) (*process.Process, error) 
 	}
 	hold := d.Supervisor.Hold()
 	defer hold.Release()
-	return d.launch(call, c, hold, &spec, r.Streams, false)
+	p, err := d.launch(c, hold, &spec, r.Streams, false)
+	if err == nil {
+		err = call.handOver(p)
+	}
+	return p, err
 }

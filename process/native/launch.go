@@ -20,7 +20,7 @@ import (
 
 // launch starts a process in a container and adopts it: the init, which then
 // waits for Start, or one more.
-func (d *Driver) launch(call *call, c *libcontainer.Container, hold *process.Hold, spec *specs.Process, stdio oci.Stdio, init bool) (*process.Process, error) {
+func (d *Driver) launch(c *libcontainer.Container, hold *process.Hold, spec *specs.Process, stdio oci.Stdio, init bool) (*process.Process, error) {
 	p, err := newProcess(spec)
 	if err != nil {
 		return nil, err
@@ -50,11 +50,16 @@ func (d *Driver) launch(call *call, c *libcontainer.Container, hold *process.Hol
 		_, _ = p.Wait()
 		return nil, err
 	}
-	if !call.commit() {
-		end(adopted)
-		return nil, errors.New("nobody waits for it any more")
-	}
 	return adopted, nil
+}
+
+// handOver fails for a process that nobody waits for any more, which it ends.
+func (c *call) handOver(p *process.Process) error {
+	if c.commit() {
+		return nil
+	}
+	end(p)
+	return errors.New("nobody waits for it any more")
 }
 
 // end ends a process that nobody wants.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/runc/libcontainer/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"berth/process/oci"
 )
@@ -40,6 +41,14 @@ func TestSameFromInside(t *testing.T) {
 			for dir := b.rootfs; dir != "/tmp"; dir = filepath.Dir(dir) {
 				b.must(os.Chmod(dir, 0o755))
 			}
+		},
+		"idmapped mount": func(b *box) {
+			ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+			b.must(os.Mkdir(filepath.Join(b.rootfs, "mnt"), 0o755))
+			b.spec.Mounts = append(b.spec.Mounts, specs.Mount{
+				Destination: "/mnt", Type: "bind", Source: idmappable(b), Options: []string{"bind"}, UIDMappings: ids, GIDMappings: ids,
+			})
+			b.spec.Process.Args[2] = "ls -ln /mnt; " + b.spec.Process.Args[2]
 		},
 		"cgroup namespace no-pivot": func(b *box) {
 			b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
@@ -90,4 +99,15 @@ func TestSameFromInside(t *testing.T) {
 			}
 		})
 	}
+}
+
+// idmappable is a directory on a file system that can be mounted with other
+// owners, with a file of root's.
+func idmappable(b *box) string {
+	b.Helper()
+	dir := b.TempDir()
+	b.must(unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"))
+	b.Cleanup(func() { b.must(unix.Unmount(dir, 0)) })
+	b.must(os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	return dir
 }
