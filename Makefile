@@ -2,11 +2,12 @@
 
 PREFIX   ?= /usr/local
 FUZZTIME ?= 20s
+ROUNDS   ?= 40
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
 # no_grpc: a shim speaks ttrpc alone, and gRPC would cost it half its size and memory.
-# -T: see docs/performance.md, "Pages of the program".
+# -T, and -Ttext-segment below: see docs/performance.md, "Pages of the program".
 GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags no_grpc \
 	-ldflags '-s -w -T 0x511000 -X main.version=$(VERSION) -X main.revision=$(REVISION)'
 # What tests of runc's library are built with: its seccomp, without its CRIU.
@@ -69,9 +70,10 @@ lint: setup ## Check formatting, go vet, staticcheck and the shell scripts
 fuzz: ## Fuzz every parser for FUZZTIME (20s) each
 	scripts/fuzz $(FUZZTIME)
 
-bench: setup build ## Compare speed and memory with containerd-shim-runc-v2 (root)
+bench: setup build ## Compare speed and memory with containerd-shim-runc-v2, beside every target (root; an hour, ROUNDS=5 minutes)
 	@mkdir -p test/bench/results
-	go -C test/e2e run ./bench $(SHIMS) $(GPU) -json $(CURDIR)/test/bench/results/latest.json
+	go -C test/e2e run ./bench $(SHIMS) $(GPU) -drivers native,command -node-pods 100 -rounds $(ROUNDS) \
+		-json $(CURDIR)/test/bench/results/latest.json
 
 bench-vm: setup build ## Measure the vm shim against its goals (root; emulated where KVM does not run guests)
 	@scripts/guest/build $(CURDIR)/.tools/guest >/dev/null
@@ -82,6 +84,7 @@ bench-vm: setup build ## Measure the vm shim against its goals (root; emulated w
 trace: setup build ## Draw where the time of a container's life goes, from a real run, for docs/performance.md (root)
 	go -C test/e2e run ./trace -shim $(CURDIR)/bin/containerd-shim-pod-v2 -runtime $(CURDIR)/.tools/bin/runc \
 		-svg $(CURDIR)/docs/trace-command.svg
+	go -C test/e2e run ./trace -shim $(CURDIR)/bin/containerd-shim-pod-v2 -svg $(CURDIR)/docs/trace-native.svg
 
 soak: setup build ## Fail if the shim grows over 100,000 execs and 1,000 containers (root; an hour)
 	go -C test/e2e run ./bench $(SHIMS) -soak-execs 100000 -soak-containers 1000

@@ -41,7 +41,9 @@ func trim(activity, stop <-chan struct{}) {
 		case <-activity:
 			timer.Reset(trimInterval)
 		case <-timer.C: // stopped until the next activity
-			if time.Since(freed) >= heapInterval {
+			if left := heapInterval - time.Since(freed); left > 0 && !freed.IsZero() {
+				timer.Reset(left)
+			} else {
 				freed = time.Now()
 				freeHeap()
 			}

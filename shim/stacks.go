@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// maxStacks bounds a dump, in bytes; it is about 500 goroutines. The
-	// rest is cut off.
-	maxStacks = 512 << 10
+	// maxStacks bounds a dump, in bytes; it is about 2000 goroutines,
+	// which is more than a hundred pods of two containers have. The rest is cut off.
+	maxStacks = 2 << 20
 	// stackPatience is how long a dump waits for containerd to read one
 	// chunk of it. Only the dump waits.
 	stackPatience = time.Second

@@ -68,17 +68,18 @@ func launch(fd string) int {
 	return 1
 }
 
-// guestFeatures is what the runtime in a guest can do for a container. Mounts
-// with mapped ids are not among it, because a guest's share has none.
+// guestFeatures is what the runtime in a guest can do for a container. Ids of
+// mounts are mapped on the host, in what the guest shares.
 func guestFeatures(context.Context, configs.Runtime) ([]byte, error) {
 	yes := true
 	return json.Marshal(features.Features{
 		OCIVersionMin: "1.0.0", OCIVersionMax: "1.2.0",
 		MountOptions: []string{"bind", "rbind", "ro", "rro", "rw", "nodev", "nosuid", "noexec", "private", "rprivate", "slave", "rslave", "relatime", "noatime", "strictatime"},
 		Linux: &features.Linux{
-			Namespaces: []string{"cgroup", "ipc", "mount", "pid", "uts"},
-			Cgroup:     &features.Cgroup{V2: &yes},
-			Seccomp:    &features.Seccomp{Enabled: &yes},
+			Namespaces:      []string{"cgroup", "ipc", "mount", "pid", "user", "uts"},
+			Cgroup:          &features.Cgroup{V2: &yes},
+			Seccomp:         &features.Seccomp{Enabled: &yes},
+			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
 		},
 	})
 }

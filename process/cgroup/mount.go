@@ -4,6 +4,7 @@ package cgroup
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -43,6 +44,7 @@ func (v view) mounts() ([]mount, error) {
 // parseMounts reads the cgroup mounts out of a mountinfo text, in its order. It
 // goes line by line: on a host with many containers the text is a megabyte.
 func parseMounts(text io.Reader) ([]mount, error) {
+	cgroupType := []byte(" - cgroup") // before the file system's type, or in a name
 	var found []mount
 	lines := bufio.NewReaderSize(text, mountLine)
 	for {
@@ -57,6 +59,9 @@ func parseMounts(text io.Reader) ([]mount, error) {
 			for more && err == nil {
 				_, more, err = lines.ReadLine()
 			}
+			continue
+		}
+		if !bytes.Contains(line, cgroupType) { // nearly all of them
 			continue
 		}
 		if m, ok := parseMount(string(line)); ok {

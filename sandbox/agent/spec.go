@@ -16,7 +16,7 @@ import (
 
 // nsLinks are the files in /proc/PID/ns of the namespaces that one container
 // may share with another, by their OCI names (namespaces(7)).
-var nsLinks = map[string]string{"ipc": "ipc", "uts": "uts", "pid": "pid"}
+var nsLinks = map[string]string{"ipc": "ipc", "uts": "uts", "pid": "pid", "user": "user"}
 
 // finishSpec puts into the spec what only the guest knows: the namespaces of
 // other containers, and where copies of volumes are. It sets the sysctls that no runtime would, because they

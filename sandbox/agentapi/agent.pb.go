@@ -2083,9 +2083,12 @@ func (x *Exit) GetOomKills() uint64 {
 // OOM tells that the kernel has killed processes of a container for want of
 // memory.
 type OOM struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
-	Kills         uint64                 `protobuf:"varint,2,opt,name=kills,proto3" json:"kills,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Container string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	Kills     uint64                 `protobuf:"varint,2,opt,name=kills,proto3" json:"kills,omitempty"`
+	// machine is true where the container was within its own limit: it is the
+	// guest that has no memory.
+	Machine       bool `protobuf:"varint,3,opt,name=machine,proto3" json:"machine,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2132,6 +2135,13 @@ func (x *OOM) GetKills() uint64 {
 		return x.Kills
 	}
 	return 0
+}
+
+func (x *OOM) GetMachine() bool {
+	if x != nil {
+		return x.Machine
+	}
+	return false
 }
 
 var File_agent_proto protoreflect.FileDescriptor
@@ -2295,10 +2305,11 @@ const file_agent_proto_rawDesc = "" +
 	"\aprocess\x18\x01 \x01(\x04R\aprocess\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\rR\x06status\x12\x14\n" +
 	"\x05known\x18\x03 \x01(\bR\x05known\x12\x1b\n" +
-	"\toom_kills\x18\x04 \x01(\x04R\boomKills\"9\n" +
+	"\toom_kills\x18\x04 \x01(\x04R\boomKills\"S\n" +
 	"\x03OOM\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x14\n" +
-	"\x05kills\x18\x02 \x01(\x04R\x05kills2\xeb\n" +
+	"\x05kills\x18\x02 \x01(\x04R\x05kills\x12\x18\n" +
+	"\amachine\x18\x03 \x01(\bR\amachine2\xeb\n" +
 	"\n" +
 	"\x05Agent\x12<\n" +
 	"\x05Renew\x12\x1c.berth.agent.v1.RenewRequest\x1a\x15.berth.agent.v1.Empty\x12:\n" +

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -83,6 +84,7 @@ type guest struct {
 	mu         sync.Mutex
 	demands    map[string]demand // by container
 	frozen     map[string]bool   // by container
+	users      *os.File          // the pod's user namespace on the host, or nil
 	lastProc   uint64
 	lastStream uint32
 	procs      map[uint64]*guestProc
@@ -216,6 +218,9 @@ func (r *guest) close() {
 		_ = r.rpc.Close()
 	}
 	r.volumes.close()
+	if users := r.userNamespace(); users != nil {
+		_ = users.Close()
+	}
 	r.work.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), endGrace)
 	defer cancel()

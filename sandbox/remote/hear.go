@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/containerd/log"
+
 	"berth/process"
 	"berth/sandbox/agentapi"
 )
@@ -27,6 +29,10 @@ func (r *guest) hear() error {
 			paid, err = r.hearExit(e.GetExit())
 		case e.GetOom() != nil:
 			r.hearOOM(e.GetOom().Container, e.GetOom().Kills)
+			if e.GetOom().Machine && r.hasContainer(e.GetOom().Container) {
+				log.L.WithField("container", e.GetOom().Container).Warn("guest OOM: the VM of the pod has run out of memory, and a process " +
+					"of this container, which was within its own limit, was killed; give all containers limits, or the pod more by berth.dev/vm-memory")
+			}
 		}
 		if err == nil && !paid {
 			err = free.spend(time.Now())
@@ -88,6 +94,13 @@ func (r *guest) hearExit(e *agentapi.Exit) (lived bool, err error) {
 
 // unknownStatus is what containerd reports for an exit that nobody saw.
 const unknownStatus = 255
+
+// hasContainer is true for one that a guest may speak of.
+func (r *guest) hasContainer(container string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cgroups[container] != nil
+}
 
 func (r *guest) hearOOM(container string, kills uint64) {
 	r.mu.Lock()

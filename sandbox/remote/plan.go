@@ -32,6 +32,7 @@ type plan struct {
 	binds   []bind              // what of the host's the container gets
 	join    map[string]string   // namespaces of other containers, by type
 	sysctls map[string]string   // of the network namespace
+	users   string              // the pod's user namespace on the host, in the plan of the container that it came with
 	shmSize uint64              // of the pod's /dev/shm, in bytes; 0 if it has none
 	disks   string              // where the guest has the container's file systems on disks
 	mounts  []*diskMount        // those file systems
@@ -116,6 +117,7 @@ func planFor(id, bundle string, at place, rootfs []sandbox.Mount, s *specs.Spec)
 		return nil, err
 	}
 	out.Linux = linux
+	p.inUserNamespace(&out, has(s, specs.UserNamespace))
 	if p.spec, err = json.Marshal(out); err != nil {
 		return nil, err
 	}
@@ -144,6 +146,7 @@ func (p *plan) mount(m specs.Mount, share string) (specs.Mount, error) {
 			bound, b.rec = true, true
 		case "ro", "rro":
 			b.readOnly = true
+		case "idmap", "ridmap": // m says so as well
 		case "shared", "rshared":
 			return m, refuse("the mount of %s has Bidirectional propagation: no mount of a guest reaches the host", m.Destination)
 		}
@@ -162,6 +165,9 @@ func (p *plan) mount(m specs.Mount, share string) (specs.Mount, error) {
 	case !filepath.IsAbs(m.Source):
 		return m, refuse("the source %q of the mount of %s is not absolute", m.Source, m.Destination)
 	}
+	// Ids are mapped on the host: no mount of virtiofs can.
+	b.mapped, m.UIDMappings, m.GIDMappings = len(m.UIDMappings) > 0, nil, nil
+	m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "idmap" || o == "ridmap" })
 	p.binds = append(p.binds, b)
 	m.Source = filepath.Join(share, b.name)
 	return m, nil
@@ -245,8 +251,10 @@ func (p *plan) namespaces(s *specs.Spec) ([]specs.LinuxNamespace, error) {
 		switch {
 		case ns.Type == specs.NetworkNamespace:
 			continue
+		case ns.Type == specs.UserNamespace && (path == "" || s.Annotations[containerType] == sandboxType):
+			p.users = path // what is mapped is in the spec
 		case path == "":
-		case ns.Type == specs.IPCNamespace, ns.Type == specs.UTSNamespace, ns.Type == specs.PIDNamespace:
+		case ns.Type == specs.UserNamespace, ns.Type == specs.IPCNamespace, ns.Type == specs.UTSNamespace, ns.Type == specs.PIDNamespace:
 			sandbox := s.Annotations[SandboxAnnotation]
 			if sandbox == "" {
 				return nil, refuse("the %s namespace is %s, of a process that is not in this VM", ns.Type, path)

@@ -25,7 +25,7 @@ func TestReclaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"a", "b"} {
-		if err := s.add(id, []bind{{name: "0", source: dir}}); err != nil {
+		if err := s.add(id, []bind{{name: "0", source: dir}}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -104,7 +104,10 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 		return nil, refuse("the device %s comes with a container that is not the first of its pod; a VM has such devices "+
 			"from its boot on, or not at all", p.vfio[0].Path)
 	}
-	if err := rt.share.add(q.ID, p.binds); err != nil {
+	if err := r.openUsers(p.users); err != nil {
+		return nil, err
+	}
+	if err := rt.share.add(q.ID, p.binds, r.userNamespace()); err != nil {
 		return nil, err
 	}
 	request := &agentapi.CreateRequest{

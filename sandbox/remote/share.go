@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,6 +33,7 @@ type bind struct {
 	source   string // absolute
 	readOnly bool
 	rec      bool // with what is mounted below it
+	mapped   bool // its ids are those of the pod's user namespace
 }
 
 // open makes the directories, so that what is mounted later in the first comes
@@ -87,8 +89,9 @@ func (s share) empty() (bool, error) {
 	return len(entries) == 0, nil
 }
 
-// add puts a container's binds in place.
-func (s share) add(id string, binds []bind) (retErr error) {
+// add puts a container's binds in place. users is the pod's user namespace, or
+// nil.
+func (s share) add(id string, binds []bind, users *os.File) (retErr error) {
 	dir := filepath.Join(s.mounts(), id)
 	if err := os.Mkdir(dir, 0o711); err != nil {
 		return fmt.Errorf("share with the guest: %w", err)
@@ -99,7 +102,7 @@ func (s share) add(id string, binds []bind) (retErr error) {
 		}
 	}()
 	for _, b := range binds {
-		if err := b.mount(filepath.Join(dir, b.name)); err != nil {
+		if err := b.mount(filepath.Join(dir, b.name), users); err != nil {
 			return fmt.Errorf("share %s with the guest: %w", b.source, err)
 		}
 	}
@@ -136,7 +139,7 @@ func check(binds []bind) error {
 
 // mount binds exactly the source, be it a directory or a single file. What is
 // looked at is what is mounted: both go through one descriptor.
-func (b bind) mount(target string) error {
+func (b bind) mount(target string, users *os.File) error {
 	fd, st, err := b.open()
 	if err != nil {
 		return err
@@ -150,7 +153,7 @@ func (b bind) mount(target string) error {
 	if err != nil {
 		return err
 	}
-	return b.attach(fd, target)
+	return b.attach(fd, target, users)
 }
 
 // attach mounts a copy of what is mounted where fd is. What the copy may be
@@ -160,7 +163,7 @@ func (b bind) mount(target string) error {
 // On the host nothing of it is a device or runs as its owner, and nothing that
 // is mounted in it goes back to where it comes from; what is mounted there later
 // comes here.
-func (b bind) attach(fd int, target string) error {
+func (b bind) attach(fd int, target string, users *os.File) error {
 	depth := uint(0)
 	if b.rec {
 		depth = unix.AT_RECURSIVE
@@ -173,6 +176,15 @@ func (b bind) attach(fd int, target string) error {
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID, Propagation: unix.MS_SLAVE}
 	if b.readOnly {
 		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
+	}
+	if b.mapped {
+		if users == nil {
+			return fmt.Errorf("its ids are to be mapped, and the pod has no user namespace: %w", errdefs.ErrInvalidArgument)
+		}
+		attr.Attr_set |= unix.MOUNT_ATTR_IDMAP
+		if err := control(users, func(fd int) error { attr.Userns_fd = uint64(fd); return nil }); err != nil {
+			return err
+		}
 	}
 	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|depth, attr); err != nil {
 		return fmt.Errorf("restrict the mount: %w", err)

@@ -56,7 +56,7 @@ func TestShare(t *testing.T) {
 		{name: "0", source: filepath.Join(host, "file")},
 		{name: "1", source: filepath.Join(host, "dir"), readOnly: true},
 		{name: "2", source: filepath.Join(host, "link")},
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestShareFollowsTheHost(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if err := s.add("c", []bind{{name: "0", source: volume, rec: true}}); err != nil {
+	if err := s.add("c", []bind{{name: "0", source: volume, rec: true}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	late := filepath.Join(volume, "late")
@@ -140,7 +140,7 @@ func TestShareFollowsTheHost(t *testing.T) {
 // nor remove anything beside what is mounted.
 func TestGuestCannotRearrangeTheShare(t *testing.T) {
 	s, host := openShare(t)
-	if err := s.add("c", []bind{{name: "0", source: filepath.Join(host, "dir")}}); err != nil {
+	if err := s.add("c", []bind{{name: "0", source: filepath.Join(host, "dir")}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	for what, try := range map[string]func() error{
@@ -187,7 +187,7 @@ func TestShareRefuses(t *testing.T) {
 		filepath.Join(host, "proc"):    "in a file system of the host's kernel",
 		filepath.Join(host, "missing"): "no such file",
 	} {
-		err := s.add("c", []bind{{name: "0", source: filepath.Join(host, "dir")}, {name: "1", source: source}})
+		err := s.add("c", []bind{{name: "0", source: filepath.Join(host, "dir")}, {name: "1", source: source}}, nil)
 		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), source) {
 			t.Errorf("%s: %v", source, err)
 		}

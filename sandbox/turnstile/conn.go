@@ -14,6 +14,10 @@ import (
 // of github.com/containerd/ttrpc).
 const headerSize = 10
 
+// bufferSize holds most requests whole. What does not fit is read into the server's
+// own buffer.
+const bufferSize = 512
+
 // Conn is the server's end of a connection. One goroutine may read and one write.
 type Conn struct {
 	net.Conn
@@ -32,7 +36,7 @@ type Conn struct {
 // New makes a turnstile of a connection. Once over is closed it lets everything
 // through: it has to be before the server is closed, which then reads no more.
 func New(conn net.Conn, over <-chan struct{}) *Conn {
-	return &Conn{Conn: conn, over: over, in: bufio.NewReader(conn), moved: make(chan struct{}, 1)}
+	return &Conn{Conn: conn, over: over, in: bufio.NewReaderSize(conn, bufferSize), moved: make(chan struct{}, 1)}
 }
 
 // Read returns bytes of one message alone, so that the server, whose own buffer

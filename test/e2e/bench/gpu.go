@@ -22,7 +22,7 @@ import (
 // for GPUs with those that do not.
 type gpuBench struct {
 	*bench
-	daemons pair // of the gpu shim and of the pod shim
+	daemons sides // of the gpu shim and of the pod shim
 	driver  *fakedriver.Driver
 	conf    configs.GPU
 	lower   string // the root file system of the containers, below their own layer
@@ -74,7 +74,8 @@ func newGPUBench(b *bench) (_ *gpuBench, retErr error) {
 	if err := os.Setenv("BERTH_GPU_CONFIG", path); err != nil {
 		return nil, err
 	}
-	return g, b.pair(&g.daemons, "g", b.options.gpu, b.options.shim)
+	return g, b.add(&g.daemons, "g",
+		side{name: "gpu", shim: b.options.gpu}, side{name: "pod", shim: b.options.shim})
 }
 
 // image makes the root file system: the payload, and what the loader of a

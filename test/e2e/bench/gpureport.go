@@ -70,7 +70,7 @@ func (i *injection) sum() {
 
 func (g *gpuReport) print(out io.Writer) error {
 	fmt.Fprintf(out, "\ngpu shim beside the pod shim, no container asking for a GPU if not said; %s\n\n", g.Driver)
-	if err := g.table.print(out, "gpu", "pod"); err != nil {
+	if err := g.table.print(out); err != nil {
 		return err
 	}
 	fmt.Fprint(out, "\ninjection in ms; of what is added, the runtime's part and the shim's\n\n")

@@ -21,7 +21,7 @@ func (b *bench) lives(ctx context.Context, r *report) error {
 			if err != nil {
 				return err
 			}
-			var took []time.Duration
+			var took []phases
 			for i := range execs {
 				t, err := c.exec(ctx, fmt.Sprintf("e%d", i))
 				if err != nil {
@@ -35,13 +35,17 @@ func (b *bench) lives(ctx context.Context, r *report) error {
 			if round == 0 {
 				return nil // cold caches
 			}
+			r.time(startUp, which, p["shim"]+p["create"]+p["start"])
 			var total time.Duration
-			for _, name := range []string{"shim", "create", "start", "kill", "delete"} {
+			for _, name := range []string{"shim", "create", "start", "kill", "delete", deleteCommand} {
 				r.time(name, which, p[name])
-				total += p[name]
+				if name != deleteCommand { // a part of delete
+					total += p[name]
+				}
 			}
 			for _, t := range took {
-				r.time("exec", which, t)
+				r.time("exec", which, t["exec"])
+				r.time(execCycle, which, t["exec"]+t["delete"])
 			}
 			r.time("life without execs", which, total)
 			return nil
@@ -55,9 +59,8 @@ func (b *bench) lives(ctx context.Context, r *report) error {
 
 // crowd starts many pods at the same time and removes them at the same time.
 func (b *bench) crowd(ctx context.Context, r *report) error {
-	const rounds = 5
 	n := b.options.pods
-	for round := range rounds {
+	for round := range b.options.rounds {
 		err := b.daemons.alternate(round, func(which int, d *daemon.Daemon) error {
 			pods := make([]*container, n)
 			begin := time.Now()
@@ -68,12 +71,12 @@ func (b *bench) crowd(ctx context.Context, r *report) error {
 			if err != nil {
 				return err
 			}
-			r.time(fmt.Sprintf("%d pods up", n), which, time.Since(begin))
+			r.time(podsUp, which, time.Since(begin))
 			begin = time.Now()
 			if err := each(n, func(i int) error { return pods[i].down(ctx, phases{}) }); err != nil {
 				return err
 			}
-			r.time(fmt.Sprintf("%d pods down", n), which, time.Since(begin))
+			r.time("pods down", which, time.Since(begin))
 			return nil
 		})
 		if err != nil {
@@ -85,9 +88,9 @@ func (b *bench) crowd(ctx context.Context, r *report) error {
 
 // execs has clients exec in one container, each over its own connection.
 func (b *bench) execs(ctx context.Context, r *report) error {
-	const rounds, perClient = 5, 20
+	const perClient = 10
 	n := b.options.clients
-	for round := range rounds {
+	for round := range b.options.rounds {
 		err := b.daemons.alternate(round, func(which int, d *daemon.Daemon) error {
 			c, p, err := up(ctx, d, fmt.Sprintf("busy%d", round), "")
 			if err != nil {
@@ -111,7 +114,7 @@ func (b *bench) execs(ctx context.Context, r *report) error {
 			if err != nil {
 				return err
 			}
-			r.time(fmt.Sprintf("exec, of %d clients", n), which, time.Since(begin)/time.Duration(n*perClient))
+			r.add(exitsAtOnce, "1/s", which, float64(n*perClient)/time.Since(begin).Seconds())
 			return c.down(ctx, p)
 		})
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"berth/test/e2e/conformance/daemon"
@@ -28,8 +29,9 @@ func main() {
 type options struct {
 	shim, control, gpu, runtime, json string
 	rounds, pods, clients             int
-	command                           bool
-	check, onlyGPU                    bool
+	check                             bool
+	only                              string
+	drivers                           string
 	soakExecs, soakLives, nodePods    int
 }
 
@@ -39,19 +41,24 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	flags.StringVar(&o.shim, "shim", "", "path of the shim")
 	flags.StringVar(&o.control, "control", "", "path of containerd-shim-runc-v2")
 	flags.StringVar(&o.gpu, "gpu", "", "path of the gpu shim, to compare with the shim; without it that is left out")
-	flags.BoolVar(&o.onlyGPU, "only-gpu", false, "measure the gpu shim alone")
-	flags.StringVar(&o.runtime, "runtime", "", "path of runc, for the control, and with -command for the shims")
-	flags.BoolVar(&o.command, "command", false, "have the shims run runc, and not its library")
+	flags.StringVar(&o.only, "only", "", "measure these alone: lives, probes, crowd, execs, memory, node, gpu")
+	flags.StringVar(&o.runtime, "runtime", "", "path of runc, for the control and the driver command")
 	flags.StringVar(&o.json, "json", "", "also write the results to this file")
-	flags.IntVar(&o.rounds, "rounds", 30, "lives of a container to measure for each shim")
+	flags.IntVar(&o.rounds, "rounds", 40, "samples of each quantity, and lives of a container, for each shim; 5 is quick")
+	flags.StringVar(&o.drivers, "drivers", "native", "how the shim drives runc, each measured: native, command")
 	flags.IntVar(&o.pods, "pods", 50, "pods at once")
 	flags.IntVar(&o.clients, "clients", 16, "clients that exec at once")
 	flags.BoolVar(&o.check, "check", false, "measure memory and size alone and fail beyond the budget")
 	flags.IntVar(&o.soakExecs, "soak-execs", 0, "run so many execs in one container, and fail if the shim grows")
 	flags.IntVar(&o.soakLives, "soak-containers", 0, "run so many containers in one pod, and fail if the shim grows")
-	flags.IntVar(&o.nodePods, "node-pods", 0, "measure the memory of so many pods under one shim alone")
+	flags.IntVar(&o.nodePods, "node-pods", 0, "measure so many pods under one shim, group = \"node\", too")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	for name := range strings.SplitSeq(o.drivers, ",") {
+		if name != "native" && name != "command" {
+			return fmt.Errorf("driver %q is not known; there are native and command", name)
+		}
 	}
 	for _, path := range []*string{&o.shim, &o.control, &o.runtime, &o.gpu} {
 		if *path == "" && path == &o.gpu {
@@ -75,11 +82,8 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	if o.check {
 		return b.check(ctx, out)
 	}
-	if o.nodePods > 0 {
-		return b.nodeMemory(ctx, out, o.nodePods)
-	}
 	if o.soakExecs > 0 || o.soakLives > 0 {
 		return b.soak(ctx, out)
 	}
-	return b.run(ctx, out)
+	return b.measure(ctx, out)
 }

@@ -87,32 +87,35 @@ func (b *bench) launch(ctx context.Context, shims, containers int) (*fleet, erro
 	return f, err
 }
 
-// settled waits until no shim's anonymous memory has changed by more than noise
-// for longer than the control's period of giving memory back to the kernel (30 s,
-// pkg/shim/shim.go), and returns what each uses then.
-func (f *fleet) settled(ctx context.Context) (all [][]usage, err error) {
+// settled waits until the shims' memory has not changed for longer than the
+// control's period of giving memory back to the kernel (30 s, pkg/shim/shim.go),
+// and returns what each uses then.
+func (f *fleet) settled(ctx context.Context) ([][]usage, error) {
 	return f.settledFor(ctx, 32*time.Second)
 }
 
+// settledFor waits until no kind's anonymous memory has changed by more than noise
+// for a while: 64 KiB, or a hundredth of all shims of that kind.
 func (f *fleet) settledFor(ctx context.Context, calm time.Duration) (all [][]usage, err error) {
-	const patience = 3 * time.Minute
-	const noise = 64 // KiB
+	const noise, patience = 64, 3 * time.Minute
 	begin, since := time.Now(), time.Now()
-	last := map[uint32]int{}
+	last := make([]int, len(f.pids))
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		all = make([][]usage, len(f.pids))
-		for which, pids := range f.pids {
+		for kind, pids := range f.pids {
+			total := 0
 			for _, pid := range pids {
 				u, err := readUsage(pid)
 				if err != nil {
 					return all, err
 				}
-				all[which] = append(all[which], u)
-				if d := u.anonymous - last[pid]; d > noise || d < -noise {
-					since, last[pid] = time.Now(), u.anonymous
-				}
+				all[kind] = append(all[kind], u)
+				total += u.anonymous
+			}
+			if d := total - last[kind]; max(d, -d) > max(noise, total/100) {
+				since, last[kind] = time.Now(), total
 			}
 		}
 		switch {
@@ -138,10 +141,11 @@ func (f *fleet) down(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// memory measures idle shims: one of each with one container and with five,
-// and ten of each, whose pages of the program are shared.
+// memory measures idle shims: one of each with one container, with five and with
+// twenty, and many of each, whose pages of the program are shared.
 func (b *bench) memory(ctx context.Context, r *report) error {
-	for _, size := range []struct{ shims, containers int }{{1, 1}, {1, 5}, {10, 1}} {
+	alone := make([]int, len(b.daemons)) // anonymous memory with one container
+	for _, size := range []struct{ shims, containers int }{{1, 1}, {1, 5}, {1, 20}, {b.options.rounds, 1}} {
 		f, err := b.launch(ctx, size.shims, size.containers)
 		if err != nil {
 			return err
@@ -150,12 +154,18 @@ func (b *bench) memory(ctx context.Context, r *report) error {
 		if err != nil {
 			return err
 		}
-		name := fmt.Sprintf("%d idle, %d containers", size.shims, size.containers)
+		name := fmt.Sprintf(idleName, size.shims, size.containers)
 		for which, list := range all {
 			for _, u := range list {
 				r.memory(name+": PSS", which, u.pss)
 				r.memory(name+": RSS", which, u.rss)
 				r.memory(name+": anonymous", which, u.anonymous)
+				switch size.containers {
+				case 1:
+					alone[which] = u.anonymous
+				case 20:
+					r.memory(eachFurther, which, (u.anonymous-alone[which])/19)
+				}
 			}
 		}
 		if err := f.down(ctx); err != nil {

@@ -84,10 +84,11 @@ func upAs(ctx context.Context, d *daemon.Daemon, id, group string, s shape) (_ *
 }
 
 // exec runs a process in the container from Exec to its exit, and deletes it.
-func (c *container) exec(ctx context.Context, id string) (time.Duration, error) {
+// "exec" is from Exec to the exit, "delete" what follows.
+func (c *container) exec(ctx context.Context, id string) (phases, error) {
 	spec, err := typeurl.MarshalAnyToProto(daemon.Process("exit", "0"))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	p := phases{}
 	err = p.timed("exec", func() error {
@@ -101,10 +102,12 @@ func (c *container) exec(ctx context.Context, id string) (time.Duration, error) 
 		return err
 	})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	_, err = c.shim.Task.Delete(ctx, &task.DeleteRequest{ID: c.bundle.ID, ExecID: id})
-	return p["exec"], err
+	return p, p.timed("delete", func() error {
+		_, err := c.shim.Task.Delete(ctx, &task.DeleteRequest{ID: c.bundle.ID, ExecID: id})
+		return err
+	})
 }
 
 // down ends the container: "kill" from the signal to the exit, "delete" for the
@@ -129,8 +132,10 @@ func (c *container) down(ctx context.Context, p phases) error {
 		if err != nil && !errors.Is(err, ttrpc.ErrClosed) {
 			return err
 		}
-		_, err = c.d.Delete(c.bundle)
-		return err
+		return p.timed(deleteCommand, func() error {
+			_, err := c.d.Delete(c.bundle)
+			return err
+		})
 	})
 	return errors.Join(err, ignoreClosed(c.shim.Close()), c.bundle.Close())
 }

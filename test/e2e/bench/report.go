@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,27 +30,31 @@ type report struct {
 	Control string `json:"control"`
 	Shim    string `json:"shim"`
 	table
-	GPU *gpuReport `json:"gpu,omitempty"`
+	Node *table     `json:"node,omitempty"` // one shim for all pods
+	GPU  *gpuReport `json:"gpu,omitempty"`
 }
 
 // table collects samples by name.
 type table struct {
-	Rows []*row `json:"rows"`
+	Sides []string `json:"sides"` // the control's is the last
+	Rows  []*row   `json:"rows"`
 }
 
 // row is one measured quantity.
 type row struct {
-	Name    string  `json:"name"`
-	Unit    string  `json:"unit"`
-	N       int     `json:"n"` // samples of each shim
-	Shim    float64 `json:"shim"`
-	Control float64 `json:"control"`
-	Ratio   float64 `json:"ratio"` // of the medians
-	// Of the samples of each, the middle 80 %.
-	ShimSpread    [2]float64 `json:"shim_spread"`
-	ControlSpread [2]float64 `json:"control_spread"`
+	Name   string  `json:"name"`
+	Unit   string  `json:"unit"`
+	N      int     `json:"n"` // samples of each side
+	Values []value `json:"values"`
 
-	samples [2][]float64
+	samples [][]float64
+}
+
+// value is what one side has.
+type value struct {
+	Median float64    `json:"median"`
+	Spread [2]float64 `json:"spread"` // the middle 80 %
+	Ratio  float64    `json:"ratio"`  // of the medians, to the control's
 }
 
 func newReport(o options) *report {
@@ -58,8 +63,14 @@ func newReport(o options) *report {
 		Kernel: "unknown", Commit: lineWith("Revision", o.shim, "-v"),
 		Runtime: firstLine(o.runtime, "--version"), Control: "containerd-shim-runc-v2 " + lineWith("Version", o.control, "-v") + size(o.control), Shim: filepath.Base(o.shim) + size(o.shim),
 	}
+	for _, s := range o.sides() {
+		r.Sides = append(r.Sides, s.name)
+	}
+	if o.nodePods > 0 {
+		r.Node = &table{Sides: []string{"one shim", "control"}}
+	}
 	if o.gpu != "" {
-		r.GPU = &gpuReport{}
+		r.GPU = &gpuReport{table: table{Sides: []string{"gpu", "pod"}}}
 	}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
@@ -101,31 +112,40 @@ func (t *table) time(name string, which int, d time.Duration) {
 func (t *table) memory(name string, which, kib int) { t.add(name, "KiB", which, float64(kib)) }
 
 func (t *table) add(name, unit string, which int, value float64) {
-	for _, row := range t.Rows {
-		if row.Name == name {
-			row.samples[which] = append(row.samples[which], value)
-			return
+	r := t.row(name)
+	if r == nil {
+		r = &row{Name: name, Unit: unit, samples: make([][]float64, len(t.Sides))}
+		t.Rows = append(t.Rows, r)
+	}
+	r.samples[which] = append(r.samples[which], value)
+}
+
+// row is the one of that name, or nil.
+func (t *table) row(name string) *row {
+	for _, r := range t.Rows {
+		if r.Name == name {
+			return r
 		}
 	}
-	added := &row{Name: name, Unit: unit}
-	added.samples[which] = []float64{value}
-	t.Rows = append(t.Rows, added)
+	return nil
 }
 
 // sum computes each row's medians.
 func (t *table) sum() error {
 	for _, row := range t.Rows {
-		for _, samples := range row.samples {
+		row.N, row.Values = len(row.samples[0]), nil
+		for which, samples := range row.samples {
 			if len(samples) == 0 {
-				return fmt.Errorf("%s was measured for one shim only", row.Name)
+				return fmt.Errorf("%s was not measured for %s", row.Name, t.Sides[which])
 			}
 			slices.Sort(samples)
+			row.N = min(row.N, len(samples))
+			row.Values = append(row.Values, value{Median: at(samples, 0.5), Spread: [2]float64{at(samples, 0.1), at(samples, 0.9)}})
 		}
-		row.N = min(len(row.samples[0]), len(row.samples[1]))
-		row.Shim, row.Control = at(row.samples[0], 0.5), at(row.samples[1], 0.5)
-		row.Ratio = row.Shim / row.Control
-		row.ShimSpread = [2]float64{at(row.samples[0], 0.1), at(row.samples[0], 0.9)}
-		row.ControlSpread = [2]float64{at(row.samples[1], 0.1), at(row.samples[1], 0.9)}
+		control := row.Values[len(row.Values)-1].Median
+		for i := range row.Values {
+			row.Values[i].Ratio = row.Values[i].Median / control
+		}
 	}
 	return nil
 }
@@ -140,22 +160,42 @@ func at(sorted []float64, q float64) float64 {
 
 func (r *report) print(out io.Writer) error {
 	fmt.Fprintf(out, "Linux %s, %d CPUs, %s; %s; commit %s\nshim: %s\ncontrol: %s\n\n", r.Kernel, r.CPUs, r.Go, r.Runtime, r.Commit, r.Shim, r.Control)
-	if err := r.table.print(out, "shim", "control"); err != nil || r.GPU == nil {
+	if err := r.table.print(out); err != nil {
 		return err
+	}
+	if err := printTargets(out, &r.table); err != nil {
+		return err
+	}
+	if r.Node != nil {
+		fmt.Fprint(out, "\nall pods in one shim\n\n")
+		if err := errors.Join(r.Node.print(out), printTargets(out, r.Node)); err != nil {
+			return err
+		}
+	}
+	if r.GPU == nil {
+		return nil
 	}
 	return r.GPU.print(out)
 }
 
-// print computes the medians and shows them, with a word for each side.
-func (t *table) print(out io.Writer, shim, control string) error {
+// print computes the medians and shows them.
+func (t *table) print(out io.Writer) error {
 	if err := t.sum(); err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\tunit\tn\t%s\t10%%-90%%\t%s\t10%%-90%%\tratio\t\n", shim, control)
+	last := len(t.Sides) - 1
+	fmt.Fprint(w, "\tunit\tn\t")
+	for _, side := range t.Sides[:last] {
+		fmt.Fprintf(w, "%s\t10%%-90%%\tratio\t", side)
+	}
+	fmt.Fprintf(w, "%s\t10%%-90%%\t\n", t.Sides[last])
 	for _, row := range t.Rows {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%.2f\t\n", row.Name, row.Unit, row.N, number(row.Shim), spread(row.ShimSpread),
-			number(row.Control), spread(row.ControlSpread), row.Ratio)
+		fmt.Fprintf(w, "%s\t%s\t%d\t", row.Name, row.Unit, row.N)
+		for _, v := range row.Values[:last] {
+			fmt.Fprintf(w, "%s\t%s\t%.2f\t", number(v.Median), spread(v.Spread), v.Ratio)
+		}
+		fmt.Fprintf(w, "%s\t%s\t\n", number(row.Values[last].Median), spread(row.Values[last].Spread))
 	}
 	return w.Flush()
 }

@@ -51,3 +51,20 @@ func TestGuestUpdate(t *testing.T) {
 		c.delete(ctx, t, status(ctx, t, exit))
 	})
 }
+
+// TestGuestOutOfMemory has a container without a limit take all that the guest
+// has: it is killed, and what is told is not the container's limit.
+func TestGuestOutOfMemory(t *testing.T) {
+	eachGuest(t, func(t *testing.T, r runtimeCase) {
+		ctx := testContext(t, shared)
+		c := create(ctx, t, shared, r, request{args: hog})
+		exit := start(ctx, t, c.task)
+		if code := status(ctx, t, exit); code == 0 {
+			t.Errorf("status %d", code)
+		}
+		if err := shared.AwaitLog(ctx, "guest OOM: the VM of the pod has run out of memory", c.ID()); err != nil {
+			t.Error(err)
+		}
+		c.delete(ctx, t, 137)
+	})
+}

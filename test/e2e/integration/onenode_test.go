@@ -6,6 +6,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -24,6 +25,9 @@ var onPod = runtimeCase{name: node.PodRuntime, handler: node.PodHandler}
 // of it serves.
 func onNode(t *testing.T) (context.Context, *node.Node) {
 	t.Helper()
+	if !strings.Contains(*runtimes, node.PodRuntime) {
+		t.Skip("the pod shim is not among the runtimes to test")
+	}
 	n := ownNode(t, node.Config{Shim: grouped("node")})
 	return testContext(t, n), n
 }

@@ -16,6 +16,8 @@ import (
 	"slices"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"berth/test/e2e/conformance/daemon"
 )
 
@@ -69,13 +71,26 @@ func medians(ctx context.Context, o options) (_ []*phase, retErr error) {
 		return nil, err
 	}
 	defer func() { retErr = errors.Join(retErr, os.RemoveAll(dir)) }()
+	// containerd has its bundles, sockets and runc's state on a tmpfs.
+	run := filepath.Join(dir, "r")
+	if err := os.Mkdir(run, 0o711); err != nil {
+		return nil, err
+	}
+	if err := unix.Mount("tmpfs", run, "tmpfs", 0, "mode=0711"); err != nil {
+		return nil, fmt.Errorf("mount a tmpfs for the daemon: %w", err)
+	}
+	defer func() { retErr = errors.Join(retErr, unix.Unmount(run, unix.MNT_DETACH)) }()
+	home := filepath.Join(run, "0")
+	if err := os.Mkdir(home, 0o711); err != nil {
+		return nil, err
+	}
 	payload := filepath.Join(dir, "payload")
 	build := osexec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", payload, "berth/test/e2e/conformance/payload")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build payload: %w\n%s", err, text)
 	}
-	d, err := daemon.New(daemon.Config{Shim: o.shim, Runtime: o.runtime, Payload: payload, Dir: dir, Name: "berth-" + filepath.Base(dir)})
+	d, err := daemon.New(daemon.Config{Shim: o.shim, Runtime: o.runtime, Payload: payload, Dir: home, Name: "berth-" + filepath.Base(dir)})
 	if err != nil {
 		return nil, err
 	}

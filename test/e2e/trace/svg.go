@@ -11,8 +11,8 @@ import (
 
 // The drawing, in pixels.
 const (
-	left, width = 210, 900
-	row, gap    = 18, 46
+	left, width, right = 210, 900, 60
+	row, gap           = 18, 46
 )
 
 // The colours tell what runs: a program, or what was forked and is none yet.
@@ -33,7 +33,7 @@ func draw(title string, lives int, phases []*phase) []byte {
 	height := 60 + rows*row + len(phases)*gap
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="11">`+"\n",
-		left+width+20, height, left+width+20, height)
+		left+width+right, height, left+width+right, height)
 	fmt.Fprint(&b, `<rect width="100%" height="100%" fill="white"/>`+"\n")
 	fmt.Fprintf(&b, `<text x="8" y="20" font-size="14">%s: the median of %d lives, phase by phase</text>`+"\n", html.EscapeString(title), lives)
 	fmt.Fprintf(&b, `<text x="8" y="36"><tspan fill="%s">■</tspan> a call of containerd <tspan fill="%s">■</tspan> a process from exec to exit <tspan fill="%s">■</tspan> from fork to exec; times in ms</text>`+"\n",
