@@ -98,7 +98,10 @@ func (c *container) exec(ctx context.Context, id string) (took time.Duration, er
 		if err := c.add(ctx, id, "", "exit", "0"); err != nil {
 			return err
 		}
-		_, err := c.shim.Task.Wait(ctx, &task.WaitRequest{ID: c.bundle.ID, ExecID: id})
+		resp, err := c.shim.Task.Wait(ctx, &task.WaitRequest{ID: c.bundle.ID, ExecID: id})
+		if err == nil && resp.ExitStatus != 0 {
+			err = fmt.Errorf("exec %s: status %d", id, resp.ExitStatus)
+		}
 		return err
 	})
 	return took, errors.Join(err, c.reap(ctx, id))
