@@ -107,6 +107,7 @@ func notForGuests(name string) string {
 }
 
 const (
+	perPod       = "a vm shim has one pod, and serves no node"
 	guestRuntime = "the runtime is the guest's own, no fake one"
 	ownNetwork   = "listens in the network namespace of the host, where no VM is"
 )
@@ -119,6 +120,11 @@ var leftOutInGuests = map[string]string{
 	"own HungRuntimeSparesNeighbours":  guestRuntime,
 	"own HungCallSparesItself":         guestRuntime,
 	"own ClientLeaves":                 guestRuntime,
+	"own NodeShimAwaitsTheAnnounced":   perPod,
+	"own NodeShimForgetsWhatIsGivenUp": perPod,
+	"own NodeShimStaysForOthers":       perPod,
+	"own NodeDeleteBesideOthers":       perPod,
+	"own NodeShimDies":                 perPod,
 	"own SharedPIDNamespace":           "looks for a process of the container's on the host; in integration, pods have a common PID namespace",
 	"upstream net/OutboundTCP":         ownNetwork,
 	"upstream net/OutboundUDP":         ownNetwork,
