@@ -59,6 +59,7 @@ test: setup build lint unit oracle conformance integration budget ## Run everyth
 
 test-long: test fuzz ## Run test, then the fuzzers, then all tests several times over
 	go test $(TAGS) -race -count=5 ./...
+	go test ./sandbox/turnstile -args -long
 	go test ./cmd/berth-gpu -run 'TestKilled|TestRandom' -timeout 30m -args -long
 	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS) -long
 	$(GOTEST_E2E) -timeout 20m ./gpu -run TestSliceStorm -args -long

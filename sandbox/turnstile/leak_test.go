@@ -52,7 +52,11 @@ func TestCallsLeaveNothing(t *testing.T) {
 	}
 }
 
+// How often ttrpc loses the race hangs on the machine: 20,000 calls may leave nothing.
 func TestTTRPCStillLeaks(t *testing.T) {
+	if !*long {
+		t.Skip("run by make test-long: it is upstream that is tested, by chance")
+	}
 	got := left(t, func(c net.Conn) net.Conn { return c }, func() {})
 	t.Logf("%d calls left %d objects", calls(), got)
 	if got <= kept {
