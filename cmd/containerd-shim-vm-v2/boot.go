@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -114,7 +115,7 @@ func accelerator(ctx context.Context, conf configs.VM) (vm.Accel, error) {
 	for _, a := range conf.Accel {
 		may = append(may, vm.Accel(a))
 	}
-	return vm.Choose(ctx, may)
+	return vm.Choose(ctx, may, filepath.Join(conf.RunDir, ".kvm-is-slow"))
 }
 
 // undo removes what a machine has left that did not come to be. What cannot be

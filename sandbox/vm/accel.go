@@ -13,15 +13,21 @@ import (
 )
 
 // Choose is the first of these that runs guests here. Where KVM does not, it may
-// take a second to find that out: who makes several machines asks once.
-func Choose(ctx context.Context, may []Accel) (Accel, error) {
+// take a second to find that out; memo is a file that spares the next ones the
+// wait, if there is another accelerator to go on to.
+func Choose(ctx context.Context, may []Accel, memo string) (Accel, error) {
 	var refused []error
-	for _, a := range may {
+	for i, a := range may {
 		switch a {
 		case TCG:
 			return TCG, nil
 		case KVM:
-			err := kvm.Try(ctx, kvm.Device)
+			var err error
+			if i+1 < len(may) {
+				err = kvm.TryOnce(ctx, kvm.Device, memo)
+			} else {
+				err = kvm.Try(ctx, kvm.Device)
+			}
 			if err == nil {
 				return KVM, nil
 			}

@@ -19,7 +19,7 @@ func Boot(ctx context.Context, c Config) (_ *Machine, retErr error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	accel, err := Choose(ctx, c.Accel)
+	accel, err := Choose(ctx, c.Accel, "")
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ import (
 // TemplateKey is the same for machines that can be clones of one template, and
 // for no others: it has the programs, the CPU, and all that a template is made of.
 func TemplateKey(ctx context.Context, c Config, sharing bool) (string, error) {
-	accel, err := Choose(ctx, c.Accel)
+	accel, err := Choose(ctx, c.Accel, "")
 	if err != nil {
 		return "", err
 	}

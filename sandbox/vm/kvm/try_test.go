@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 	"unsafe"
@@ -61,6 +62,39 @@ func TestCanBeGivenUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := Try(ctx, Device); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestTryOnceBelievesItsNote(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "slow")
+	if err := TryOnce(t.Context(), "/dev/nokvm", file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a note: %v", err)
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an error that comes at once was kept: %v", err)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := TryOnce(t.Context(), "/dev/nokvm", file); !errors.Is(err, errSlow) {
+		t.Errorf("with a note: %v", err)
+	}
+	old := time.Now().Add(-memoLife)
+	if err := os.Chtimes(file, old, old); err != nil {
+		t.Fatal(err)
+	}
+	if err := TryOnce(t.Context(), "/dev/nokvm", file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("with an old note: %v", err)
+	}
+}
+
+func TestTryOnceNotesWhatIsSlow(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "slow")
+	if err := TryOnce(t.Context(), Device, file); !errors.Is(err, errSlow) {
+		t.Skipf("KVM is not slow here: %v", err)
+	}
+	if _, err := os.Stat(file); err != nil {
 		t.Error(err)
 	}
 }
