@@ -36,6 +36,8 @@ type VM struct {
 	// QEMU and Virtiofsd are the programs.
 	QEMU      string `toml:"qemu"`
 	Virtiofsd string `toml:"virtiofsd"`
+	// ShareCache is how long a guest believes what it knows of shared files.
+	ShareCache CacheMode `toml:"share_cache"`
 	// RunDir holds what pods share with their guests, while they live.
 	RunDir string `toml:"run_dir"`
 	// UIDBase is the first of the user ids, and group ids, that machines run
@@ -69,7 +71,7 @@ func DefaultVM() VM {
 	return VM{
 		Accel: []string{"kvm"}, Image: "/var/lib/berth/guest",
 		QEMU: "/usr/bin/qemu-system-x86_64", Virtiofsd: "/usr/lib/qemu/virtiofsd",
-		RunDir: "/run/berth/vm", UIDBase: 2_000_000_000, Template: NoTemplate, Pause: PauseContainer, TemplateIdle: 900,
+		RunDir: "/run/berth/vm", UIDBase: 2_000_000_000, ShareCache: CacheAuto, Template: NoTemplate, Pause: PauseContainer, TemplateIdle: 900,
 		MemoryMiB: 512, CPUs: 1, MaxMemoryMiB: 64 << 10, MaxCPUs: 32,
 	}
 }
@@ -118,6 +120,8 @@ func (c VM) validate() error {
 		return fmt.Errorf("template is %.64q: it must be off, copy or cow", c.Template)
 	}
 	switch {
+	case c.ShareCache != CacheAuto && c.ShareCache != CacheAlways:
+		return fmt.Errorf("share_cache is %.64q: it must be auto or always", c.ShareCache)
 	case c.Pause != PauseContainer && c.Pause != PauseMachine:
 		return fmt.Errorf("pause is %.64q: it must be container or machine", c.Pause)
 	case c.TemplateIdle < 1 || c.TemplateIdle > 7*24*3600:

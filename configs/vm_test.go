@@ -48,6 +48,7 @@ func TestLoadVMRefuses(t *testing.T) {
 		"uid_base = 2147483647":             "uid_base is",
 		"memory_mib = 64":                   "memory_mib is 64",
 		"memory_mib = 200000":               "memory_mib is",
+		"share_cache = 'none'":              `"none": it must be auto or always`,
 		"pause = 'vm'":                      `"vm": it must be container or machine`,
 		"cpus = 0":                          "cpus is 0",
 		"max_cpus = 256":                    "max_cpus 256",

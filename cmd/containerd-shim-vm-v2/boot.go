@@ -94,7 +94,7 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 	own := conf.UIDBase + os.Getpid()
 	m, err := b.machine(ctx, r.Spec.Hostname, vm.Config{
 		ID: b.id, Supervisor: b.sup, Image: img, Accel: []vm.Accel{accel}, MemoryMiB: conf.Class(memory), CPUs: cpus,
-		Share: r.Share, NICs: nics, VFIO: passed, Network: namespace, QEMU: conf.QEMU, Virtiofsd: conf.Virtiofsd,
+		Share: r.Share, ShareCached: conf.ShareCache == configs.CacheAlways, NICs: nics, VFIO: passed, Network: namespace, QEMU: conf.QEMU, Virtiofsd: conf.Virtiofsd,
 		Launcher: []string{self, launchArg}, UID: own, GID: own, Cgroup: cgroupsPath(r.Spec, b.id),
 	})
 	if err != nil {

@@ -40,7 +40,10 @@ type Config struct {
 	// virtiofs with the tag ShareTag; empty is none. What is mounted below it
 	// later, the guest sees too, if the directory is on a shared mount.
 	Share string
-	NICs  []NIC
+	// ShareCached has the guest keep what it has read of the share, and never ask
+	// whether the host has changed it.
+	ShareCached bool
+	NICs        []NIC
 	// Network is the pod's network namespace, which QEMU joins; nil leaves it
 	// in the caller's. The caller keeps it.
 	Network *os.File

@@ -86,6 +86,14 @@ var shareCapabilities = []int{
 	unix.CAP_SETUID, unix.CAP_MKNOD, unix.CAP_SETFCAP, unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP, unix.CAP_SYS_RESOURCE,
 }
 
+// shareCache is the mode of virtiofsd's cache.
+func (c *Config) shareCache() string {
+	if c.ShareCached {
+		return "always"
+	}
+	return "auto"
+}
+
 // startShare starts virtiofsd, which takes the one connection that listener
 // has. Its own sandbox, with namespaces and seccomp, is the default; it is
 // named here so that no other can be meant.
@@ -95,7 +103,7 @@ func (c *Config) startShare(listener, log *os.File, parent *os.File, cgroups []s
 		Path: c.Virtiofsd, Cgroups: cgroups,
 		Args: []string{
 			fmt.Sprintf("--fd=%d", fds.add(listener)), "-f", "-o", "source=" + c.Share, "-o", "sandbox=namespace",
-			"-o", "announce_submounts", "-o", "xattr", "-o", "log_level=warn",
+			"-o", "announce_submounts", "-o", "cache=" + c.shareCache(), "-o", "xattr", "-o", "log_level=warn",
 		},
 		Capabilities: shareCapabilities, Parent: fds.add(parent),
 	}

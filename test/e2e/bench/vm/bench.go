@@ -29,6 +29,9 @@ func (b *bench) run(ctx context.Context, out io.Writer) error {
 	if err := b.with("cold", "", func(d *daemon.Daemon) error { return b.cold(ctx, d) }); err != nil {
 		return err
 	}
+	if err := b.with("cached", "share_cache = \"always\"\n", func(d *daemon.Daemon) error { return b.cached(ctx, d) }); err != nil {
+		return err
+	}
 	if err := b.with("clone", "template = \"copy\"\n", func(d *daemon.Daemon) error { return b.clones(ctx, d) }); err != nil {
 		return err
 	}
@@ -99,6 +102,18 @@ func (b *bench) cold(ctx context.Context, d *daemon.Daemon) error {
 	return nil
 }
 
+// cached measures what a guest gains that need not ask again for what it has read.
+func (b *bench) cached(ctx context.Context, d *daemon.Daemon) error {
+	c, _, err := up(ctx, d, "cached", "hello")
+	if err != nil {
+		return err
+	}
+	if err := b.execs(ctx, c, cachedExec); err != nil {
+		return err
+	}
+	return c.down(ctx)
+}
+
 // end ends a machine by the death of its monitor, and times what is told of it.
 func (b *bench) end(ctx context.Context, c *container) error {
 	took, err := c.killMonitor(ctx)
@@ -111,14 +126,8 @@ func (b *bench) end(ctx context.Context, c *container) error {
 
 // running measures what goes on in a machine that runs.
 func (b *bench) running(ctx context.Context, c *container) error {
-	for i := range b.options.execs + 1 {
-		took, err := c.exec(ctx, fmt.Sprintf("e%d", i))
-		if err != nil {
-			return err
-		}
-		if i > 0 {
-			b.report.time(execTrip, took)
-		}
+	if err := b.execs(ctx, c, execTrip); err != nil {
+		return err
 	}
 	for _, size := range []int{64, 4} {
 		for i := range 5 {
@@ -137,4 +146,18 @@ func since(f func() error) (time.Duration, error) {
 	begin := time.Now()
 	err := f()
 	return time.Since(begin), err
+}
+
+// execs times one process after the other.
+func (b *bench) execs(ctx context.Context, c *container, name string) error {
+	for i := range b.options.execs + 1 {
+		took, err := c.exec(ctx, fmt.Sprintf("e%d", i))
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			b.report.time(name, took)
+		}
+	}
+	return nil
 }
