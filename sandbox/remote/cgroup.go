@@ -25,6 +25,7 @@ type guestCgroup struct {
 	r         *guest
 	container string
 	raised    chan struct{} // capacity 1: kills has risen
+	said      time.Time     // when its want of memory was last; guarded by guest.mu
 
 	mu    sync.Mutex
 	kills uint64 // OOM kills that were told of
