@@ -72,8 +72,9 @@ type guest struct {
 	dead    chan struct{} // closed once the guest has ended, after why was set
 	why     error
 	silence silence
-	late    chan struct{} // capacity 1: who gives the guest a later network
-	suspect sync.Mutex    // one at a time finds out whether the guest is deaf
+	late    chan struct{}            // capacity 1: who gives the guest a later network
+	untold  *agentapi.NetworkRequest // that network, until the guest has it. Who is in late has it
+	suspect sync.Mutex               // one at a time finds out whether the guest is deaf
 	disks   disks
 
 	paused   atomic.Bool   // the machine is stopped; changed by who is in the gate
