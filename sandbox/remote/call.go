@@ -186,7 +186,7 @@ func (r *guest) doubt() {
 			ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
 			err := r.session.Ping(ctx)
 			cancel()
-			if err == nil || r.isDead() {
+			if err == nil || r.isDead() || r.paused.Load() { // paused: it has answered since
 				return
 			}
 			log.L.WithError(err).Warn("the agent does not answer")

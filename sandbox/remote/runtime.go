@@ -93,6 +93,10 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 	if err != nil {
 		return nil, err
 	}
+	if r.paused.Load() { // sooner than there is something to undo, for which it would have to go on
+		rt.life.leave(ctx, q.ID)
+		return nil, errPaused("create the container")
+	}
 	defer func() {
 		if retErr != nil {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
