@@ -203,6 +203,9 @@ func (p *plan) linux(s *specs.Spec, id string) (*specs.Linux, error) {
 	linux.Devices = nil
 	for _, d := range s.Linux.Devices {
 		switch {
+		case d.Type == "b" && has(s, specs.UserNamespace):
+			// A runtime binds the node of that name then, which the guest has not.
+			return nil, refuse("the block device %s comes with a user namespace (hostUsers: false)", d.Path)
 		case d.Type == "b":
 			var rules []specs.LinuxDeviceCgroup
 			if s.Linux.Resources != nil {
