@@ -260,7 +260,7 @@ func (s *server) Delete(ctx context.Context, r *agentapi.DeleteRequest) (*agenta
 	for _, p := range execs {
 		err = errors.Join(err, p.stdio.close())
 	}
-	err = errors.Join(err, s.sweep(c))
+	err = errors.Join(err, c.endVolumes(ctx), s.sweep(c))
 	s.forget(c.id)
 	return &agentapi.Empty{}, err
 }
