@@ -3,7 +3,10 @@
 package template
 
 import (
+	"context"
+	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"berth/sandbox/vm"
@@ -32,5 +35,23 @@ func TestDroppedWhileGiven(t *testing.T) {
 	}
 	if _, err := memory.Stat(); err == nil {
 		t.Error("it is still held")
+	}
+}
+
+// Nobody waits without end for a keeper that stays.
+func TestKeeperStays(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "templates")
+	p, err := occupy(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := awaitEnd(ctx, dir); !errors.Is(err, context.Canceled) {
+		t.Errorf("while it is there: %v", err)
+	}
+	p.close()
+	if err := awaitEnd(t.Context(), dir); err != nil {
+		t.Errorf("when it has gone: %v", err)
 	}
 }
