@@ -27,6 +27,9 @@ const (
 	networkTimeout = 30 * time.Second
 	// runtimeTimeout is for calls of the guest's runtime.
 	runtimeTimeout = 2 * time.Minute
+	// deleteTimeout is for the guest's part of a delete; whoever asks has some
+	// more time (undoTimeout is the least), so that the host's part is done.
+	deleteTimeout = 15 * time.Second
 )
 
 // maxErrorText bounds what is repeated of an error of the guest's, in bytes.
