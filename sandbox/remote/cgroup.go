@@ -62,6 +62,9 @@ func (c *guestCgroup) Kill(ctx context.Context) error {
 	if c.r.isDead() {
 		return nil
 	}
+	if err == nil {
+		c.r.mustEndAll(c.container)
+	}
 	return err
 }
 

@@ -31,7 +31,8 @@ func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 		switch {
 		case r.isDead():
 			err = nil
-		case errors.Is(err, context.DeadlineExceeded): // it is not the guest's to say whether there is one
+		case errors.Is(err, context.DeadlineExceeded), ignoreNotFound(err) != nil && r.refuses(id):
+			// It is not the guest's to say whether there is one.
 			log.G(ctx).WithError(err).WithField("container", id).Warn("the VM may keep what it has of the container, until it ends")
 			err = nil
 		}
@@ -52,6 +53,16 @@ func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	rt.life.leave(ctx, id)
 	r.settleOrSay(ctx)
 	return err
+}
+
+// refuses notes that the guest has not deleted a container, and is true if it did
+// not before: something may have been in the way once.
+func (r *guest) refuses(container string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	again := r.undeleted[container]
+	r.undeleted[container] = true
+	return again
 }
 
 // reclaim removes what another process, which is gone, has left of a container,

@@ -83,6 +83,7 @@ type guest struct {
 	mu         sync.Mutex
 	demands    map[string]demand // by container
 	frozen     map[string]bool   // by container
+	undeleted  map[string]bool   // containers that the guest has refused to delete
 	users      *os.File          // the pod's user namespace on the host, or nil
 	lastProc   uint64
 	lastStream uint32
@@ -98,7 +99,7 @@ func connect(ctx context.Context, m Machine) (_ *guest, retErr error) {
 		broken:  make(chan error, 1),
 		volumes: newVolumes(), hostV1: hasV1(),
 		limiting: make(chan struct{}, 1), demands: make(map[string]demand),
-		stopping: make(chan struct{}, 1), frozen: make(map[string]bool),
+		stopping: make(chan struct{}, 1), frozen: make(map[string]bool), undeleted: make(map[string]bool),
 		late:       make(chan struct{}, 1),
 		lastStream: agentapi.FirstStdioStream - 1,
 		procs:      make(map[uint64]*guestProc), cgroups: make(map[string]*guestCgroup),

@@ -4,6 +4,7 @@ package remote
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,7 @@ import (
 )
 
 type guestProc struct {
+	*process.Process
 	container string
 	end       func(process.Exit)
 }
@@ -50,10 +52,57 @@ func (r *guest) newProcess(container string) (number uint64, p *process.Process,
 		if r.isDead() {
 			return r.gone()
 		}
+		if err == nil && sig == unix.SIGKILL {
+			r.mustEnd(number, p)
+		}
 		return err
 	})
-	r.procs[number] = &guestProc{container: container, end: end}
+	r.procs[number] = &guestProc{Process: p, container: container, end: end}
 	return number, p, nil
+}
+
+// killedWithin is how long the end of a process may take after SIGKILL. Nothing in
+// a guest waits that long for what could come.
+const killedWithin = 2 * time.Minute
+
+// mustEnd ends a guest that does not tell of the end of a process that it was to
+// kill: nobody could stop the container, or delete it, for as long as it liked.
+func (r *guest) mustEnd(number uint64, p *process.Process) {
+	r.work.Go(func() {
+		timer := time.NewTimer(killedWithin)
+		defer timer.Stop()
+		for {
+			select {
+			case <-p.Done():
+				return
+			case <-r.dead:
+				return
+			case <-timer.C:
+			}
+			r.mu.Lock()
+			_, made := r.procs[number]
+			r.mu.Unlock()
+			if !made {
+				return
+			}
+			if !r.paused.Load() {
+				r.fail(fmt.Errorf("the agent has told of no end of a process for %v since it was killed", killedWithin))
+				return
+			}
+			timer.Reset(killedWithin)
+		}
+	})
+}
+
+// mustEndAll is mustEnd for what a container has.
+func (r *guest) mustEndAll(container string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for number, p := range r.procs {
+		if p.container == container {
+			r.mustEnd(number, p.Process)
+		}
+	}
 }
 
 // forgetProcess is for a process that was not made after all.
