@@ -117,49 +117,6 @@ func (s *server) openCgroup(c *container) {
 	c.oom = s.watchOOM(c.id, c.cgroup)
 }
 
-// making is a container on its way.
-type making struct {
-	cancel context.CancelFunc
-	done   chan struct{} // closed when it is there, or nothing of it
-}
-
-// reserve takes a container's name. made is called at the end of its making,
-// which a Delete cuts short.
-func (s *server) reserve(ctx context.Context, id string) (_ context.Context, made func(), _ error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.containers[id]; ok {
-		return nil, nil, fmt.Errorf("container %q exists: %w", id, errdefs.ErrAlreadyExists)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	m := &making{cancel: cancel, done: make(chan struct{})}
-	s.containers[id], s.making[id] = nil, m
-	return ctx, func() {
-		cancel()
-		s.mu.Lock()
-		delete(s.making, id)
-		s.mu.Unlock()
-		close(m.done)
-	}, nil
-}
-
-// giveUp has a container that is being made not be made.
-func (s *server) giveUp(ctx context.Context, id string) error {
-	s.mu.Lock()
-	m := s.making[id]
-	s.mu.Unlock()
-	if m == nil {
-		return nil
-	}
-	m.cancel()
-	select {
-	case <-m.done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the end of the making of container %q: %w", id, ctx.Err())
-	}
-}
-
 func (s *server) forget(id string) {
 	s.mu.Lock()
 	delete(s.containers, id)
@@ -260,7 +217,7 @@ func (s *server) Delete(ctx context.Context, r *agentapi.DeleteRequest) (*agenta
 	for _, p := range execs {
 		err = errors.Join(err, p.stdio.close())
 	}
-	err = errors.Join(err, s.sweep(c))
+	err = errors.Join(err, c.endVolumes(ctx), s.sweep(c))
 	s.forget(c.id)
 	return &agentapi.Empty{}, err
 }

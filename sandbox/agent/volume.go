@@ -29,6 +29,21 @@ type volume struct {
 	gate     chan struct{} // one change at a time
 	from, to string        // directories: in the share, and the copy
 	data     string        // what is copied now; empty before the first time
+	ended    bool          // the container is being deleted
+}
+
+// endVolumes has no copy change any more, so that all of them can be removed.
+func (c *container) endVolumes(ctx context.Context) error {
+	for _, v := range c.volumes {
+		select {
+		case v.gate <- struct{}{}:
+			v.ended = true
+			<-v.gate
+		case <-ctx.Done():
+			return fmt.Errorf("wait for a change of volume %s: %w", filepath.Base(v.to), ctx.Err())
+		}
+	}
+	return nil
 }
 
 // copyVolumes makes the copies that a container starts with, and says which
@@ -76,6 +91,9 @@ func (s *server) Refresh(ctx context.Context, r *agentapi.RefreshRequest) (*agen
 			defer func() { <-v.gate }()
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+		if v.ended {
+			return fmt.Errorf("container %q is being deleted: %w", c.id, errdefs.ErrNotFound)
 		}
 		return v.change(r.Volume.Data)
 	})

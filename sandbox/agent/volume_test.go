@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -127,6 +128,33 @@ func TestCopyVolumes(t *testing.T) {
 		if _, err := s.copyVolumes(c, []*agentapi.Volume{{Name: name, Data: "..2"}}); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%q: %v", name, err)
 		}
+	}
+}
+
+// A copy does not change under the end of its container.
+func TestRefreshWhileDeleted(t *testing.T) {
+	v := newVolume(t, "..1", map[string]string{"a": "one"})
+	c := &container{id: "c", volumes: map[string]*volume{"v": v}}
+	s := &server{containers: map[string]*container{"c": c}}
+	refresh := func() error {
+		_, err := s.Refresh(t.Context(), &agentapi.RefreshRequest{Container: "c", Volume: &agentapi.Volume{Name: "v", Data: "..1"}})
+		return err
+	}
+	if err := refresh(); err != nil {
+		t.Fatal(err)
+	}
+	v.gate <- struct{}{} // a change is under way
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.endVolumes(late); !errors.Is(err, context.Canceled) {
+		t.Errorf("it does not wait for it: %v", err)
+	}
+	<-v.gate
+	if err := c.endVolumes(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := refresh(); !errdefs.IsNotFound(err) {
+		t.Errorf("a change afterwards: %v", err)
 	}
 }
 

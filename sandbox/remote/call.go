@@ -27,6 +27,9 @@ const (
 	networkTimeout = 30 * time.Second
 	// runtimeTimeout is for calls of the guest's runtime.
 	runtimeTimeout = 2 * time.Minute
+	// deleteTimeout is for the guest's part of a delete; whoever asks has some
+	// more time (undoTimeout is the least), so that the host's part is done.
+	deleteTimeout = 15 * time.Second
 )
 
 // maxErrorText bounds what is repeated of an error of the guest's, in bytes.
@@ -186,7 +189,7 @@ func (r *guest) doubt() {
 			ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
 			err := r.session.Ping(ctx)
 			cancel()
-			if err == nil || r.isDead() {
+			if err == nil || r.isDead() || r.paused.Load() { // paused: it has answered since
 				return
 			}
 			log.L.WithError(err).Warn("the agent does not answer")

@@ -25,6 +25,7 @@ type guestCgroup struct {
 	r         *guest
 	container string
 	raised    chan struct{} // capacity 1: kills has risen
+	said      time.Time     // when its want of memory was last; guarded by guest.mu
 
 	mu    sync.Mutex
 	kills uint64 // OOM kills that were told of
@@ -60,6 +61,9 @@ func (c *guestCgroup) Kill(ctx context.Context) error {
 	_, err := call(ctx, c.r, runtimeTimeout, "kill the container", c.r.agent.Kill, c.request())
 	if c.r.isDead() {
 		return nil
+	}
+	if err == nil {
+		c.r.mustEndAll(c.container)
 	}
 	return err
 }

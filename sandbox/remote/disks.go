@@ -25,9 +25,14 @@ type Disker interface {
 	RemoveDisk(ctx context.Context, serial string) error
 }
 
-// diskTimeout is for the guest's or the monitor's part in a disk's coming and
-// going, which takes an emulated machine some hundredths of a second.
-const diskTimeout = 30 * time.Second
+const (
+	// diskTimeout is for the monitor's part in a disk's coming and going, which
+	// takes an emulated machine some hundredths of a second.
+	diskTimeout = 30 * time.Second
+	// letGoTimeout is for the guest's part in its going, after which it goes all
+	// the same.
+	letGoTimeout = 3 * time.Second
+)
 
 // disks are those of one guest. A disk that several containers have is there
 // once: the layers of an image, a volume that is shared.
@@ -153,15 +158,16 @@ func (r *guest) addDisk(ctx context.Context, container string, s diskSource) (se
 // removeDisks takes away the disks that a container has had and no other has.
 // It may be called again.
 func (r *guest) removeDisks(ctx context.Context, container string) error {
+	ask := true
 	for entry := r.disks.of(container); entry != nil; entry = r.disks.of(container) {
-		if err := r.removeDisk(ctx, container, entry); err != nil {
+		if err := r.removeDisk(ctx, container, entry, &ask); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *guest) removeDisk(ctx context.Context, container string, entry *disk) error {
+func (r *guest) removeDisk(ctx context.Context, container string, entry *disk, ask *bool) error {
 	select {
 	case entry.gate <- struct{}{}:
 		defer func() { <-entry.gate }()
@@ -170,7 +176,7 @@ func (r *guest) removeDisk(ctx context.Context, container string, entry *disk) e
 	}
 	// Who takes it from here on waits at the gate, and adds it again.
 	if entry.serial != "" && r.disks.only(entry) {
-		if err := r.unplug(ctx, entry.serial); err != nil {
+		if err := r.unplug(ctx, entry.serial, ask); err != nil {
 			return err
 		}
 		entry.serial = ""
@@ -180,13 +186,17 @@ func (r *guest) removeDisk(ctx context.Context, container string, entry *disk) e
 }
 
 // unplug takes a disk from the guest, and then from the machine, whatever the
-// guest says: it is not its to keep.
-func (r *guest) unplug(ctx context.Context, serial string) error {
+// guest says: it is not its to keep. A guest that did not answer is not asked again.
+func (r *guest) unplug(ctx context.Context, serial string, ask *bool) error {
 	if r.isDead() {
 		return nil
 	}
-	_, guestErr := call(ctx, r, diskTimeout, "let go of a disk", r.agent.RemoveDisk, &agentapi.DiskRequest{Disk: serial})
-	ctx, cancel := context.WithTimeout(ctx, diskTimeout)
+	var guestErr error
+	if *ask {
+		_, guestErr = call(ctx, r, letGoTimeout, "let go of a disk", r.agent.RemoveDisk, &agentapi.DiskRequest{Disk: serial})
+		*ask = !errors.Is(guestErr, context.DeadlineExceeded)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), diskTimeout)
 	defer cancel()
 	err := r.machine.(Disker).RemoveDisk(ctx, serial)
 	if r.isDead() || errdefs.IsNotFound(err) {

@@ -17,9 +17,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"github.com/containerd/ttrpc"
-	"golang.org/x/sys/unix"
 
-	"berth/process"
 	"berth/sandbox/agentapi"
 	"berth/sandbox/mux"
 )
@@ -72,8 +70,9 @@ type guest struct {
 	dead    chan struct{} // closed once the guest has ended, after why was set
 	why     error
 	silence silence
-	late    chan struct{} // capacity 1: who gives the guest a later network
-	suspect sync.Mutex    // one at a time finds out whether the guest is deaf
+	late    chan struct{}            // capacity 1: who gives the guest a later network
+	untold  *agentapi.NetworkRequest // that network, until the guest has it. Who is in late has it
+	suspect sync.Mutex               // one at a time finds out whether the guest is deaf
 	disks   disks
 
 	paused   atomic.Bool   // the machine is stopped; changed by who is in the gate
@@ -84,16 +83,12 @@ type guest struct {
 	mu         sync.Mutex
 	demands    map[string]demand // by container
 	frozen     map[string]bool   // by container
+	undeleted  map[string]bool   // containers that the guest has refused to delete
 	users      *os.File          // the pod's user namespace on the host, or nil
 	lastProc   uint64
 	lastStream uint32
 	procs      map[uint64]*guestProc
 	cgroups    map[string]*guestCgroup
-}
-
-type guestProc struct {
-	container string
-	end       func(process.Exit)
 }
 
 // connect begins a session with the agent of a guest. On an error the guest is
@@ -104,7 +99,7 @@ func connect(ctx context.Context, m Machine) (_ *guest, retErr error) {
 		broken:  make(chan error, 1),
 		volumes: newVolumes(), hostV1: hasV1(),
 		limiting: make(chan struct{}, 1), demands: make(map[string]demand),
-		stopping: make(chan struct{}, 1), frozen: make(map[string]bool),
+		stopping: make(chan struct{}, 1), frozen: make(map[string]bool), undeleted: make(map[string]bool),
 		late:       make(chan struct{}, 1),
 		lastStream: agentapi.FirstStdioStream - 1,
 		procs:      make(map[uint64]*guestProc), cgroups: make(map[string]*guestCgroup),
@@ -201,17 +196,6 @@ func (r *guest) noteOOM() {
 	}
 }
 
-func (r *guest) endAll() {
-	r.mu.Lock()
-	procs := r.procs
-	r.procs = make(map[uint64]*guestProc)
-	r.mu.Unlock()
-	now := time.Now()
-	for _, p := range procs {
-		p.end(process.Exit{Status: 128 + int(unix.SIGKILL), At: now, Known: true})
-	}
-}
-
 // close waits for what belongs to a guest that has ended.
 func (r *guest) close() {
 	if r.rpc != nil {
@@ -248,47 +232,4 @@ func (r *guest) isDead() bool {
 	default:
 		return false
 	}
-}
-
-// newProcess numbers a process that is about to be made, so that its exit can
-// be heard of at any time from now on.
-func (r *guest) newProcess(container string) (number uint64, p *process.Process, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.isDead() {
-		return 0, nil, r.ended()
-	}
-	r.lastProc++
-	number = r.lastProc
-	p, end := process.Elsewhere(r.machine.Pid(), func(sig unix.Signal) error {
-		if sig == unix.SIGKILL {
-			if err := r.wake(context.Background()); err != nil {
-				return err
-			}
-		}
-		_, err := call(context.Background(), r, signalTimeout, "send a signal", r.agent.Signal,
-			&agentapi.SignalRequest{Process: number, Container: container, Signal: uint32(sig)})
-		if r.isDead() {
-			return r.gone()
-		}
-		return err
-	})
-	r.procs[number] = &guestProc{container: container, end: end}
-	return number, p, nil
-}
-
-// forgetProcess is for a process that was not made after all.
-func (r *guest) forgetProcess(number uint64) {
-	r.mu.Lock()
-	delete(r.procs, number)
-	r.mu.Unlock()
-}
-
-// openStream opens one more stream for stdio.
-func (r *guest) openStream(ctx context.Context) (*mux.Stream, error) {
-	r.mu.Lock()
-	r.lastStream++
-	id := r.lastStream
-	r.mu.Unlock()
-	return r.session.Open(ctx, id, agentapi.StdioWindow)
 }

@@ -29,7 +29,7 @@ func (r *guest) hear() error {
 			paid, err = r.hearExit(e.GetExit())
 		case e.GetOom() != nil:
 			r.hearOOM(e.GetOom().Container, e.GetOom().Kills)
-			if e.GetOom().Machine && r.hasContainer(e.GetOom().Container) {
+			if e.GetOom().Machine && r.maySay(e.GetOom().Container, time.Now()) {
 				log.L.WithField("container", e.GetOom().Container).Warn("guest OOM: the VM of the pod has run out of memory, and a process " +
 					"of this container, which was within its own limit, was killed; give all containers limits, or the pod more by berth.dev/vm-memory")
 			}
@@ -95,11 +95,20 @@ func (r *guest) hearExit(e *agentapi.Exit) (lived bool, err error) {
 // unknownStatus is what containerd reports for an exit that nobody saw.
 const unknownStatus = 255
 
-// hasContainer is true for one that a guest may speak of.
-func (r *guest) hasContainer(container string) bool {
+// sayAgain is how long what a guest tells of a container is not said again in
+// the host's log, which is not the guest's to fill.
+const sayAgain = time.Minute
+
+// maySay is true for a container of which nothing was said for so long.
+func (r *guest) maySay(container string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.cgroups[container] != nil
+	cg := r.cgroups[container]
+	if cg == nil || now.Sub(cg.said) < sayAgain {
+		return false
+	}
+	cg.said = now
+	return true
 }
 
 func (r *guest) hearOOM(container string, kills uint64) {

@@ -28,10 +28,16 @@ func (r *guest) takeNetwork(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	n, err := machine.LateNetwork()
-	if err != nil || n == nil {
+	if r.untold == nil {
+		var err error
+		if r.untold, err = machine.LateNetwork(); err != nil || r.untold == nil {
+			return err
+		}
+	}
+	// It stays untold after an error: no container starts without its network.
+	if _, err := call(ctx, r, networkTimeout, "set up the network", r.agent.SetUpNetwork, r.untold); err != nil {
 		return err
 	}
-	_, err = call(ctx, r, networkTimeout, "set up the network", r.agent.SetUpNetwork, n)
-	return err
+	r.untold = nil
+	return nil
 }

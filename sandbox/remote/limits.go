@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
@@ -20,6 +21,10 @@ type Limiter interface {
 	// Limit may be called again, but not twice at once.
 	Limit(ctx context.Context, l Limits) error
 }
+
+// limitTimeout is for a few answers of the machine's monitor, and for memory that
+// the guest gives back in its own time.
+const limitTimeout = 30 * time.Second
 
 // Limits are what the containers of a pod may have together. Zero is no limit.
 type Limits struct {
@@ -73,6 +78,8 @@ func (r *guest) settle(ctx context.Context, shrink bool) error {
 			l.MemoryMiB = whole
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, limitTimeout)
+	defer cancel()
 	if err := m.Limit(ctx, l); err != nil {
 		return fmt.Errorf("limit the VM of the pod: %w", err)
 	}

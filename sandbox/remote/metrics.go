@@ -25,6 +25,9 @@ var (
 	partsV2 = map[numbers]bool{{1}: true, {2}: true, {4}: true, {8}: true}
 )
 
+// lastNumber is beyond all field numbers of both forms.
+const lastNumber = 40
+
 // decodeMetrics reads a message of either form.
 func decodeMetrics(b []byte, typeURL string) (metrics, error) {
 	parts := partsV2
@@ -56,7 +59,9 @@ func (m metrics) read(b []byte, parts map[numbers]bool, at numbers, depth int) b
 			if n < 0 {
 				return false
 			}
-			m[at] = v
+			if number <= lastNumber { // a guest may have a million others
+				m[at] = v
+			}
 			b = b[n:]
 		case kind == protowire.BytesType && parts[at]:
 			part, n := protowire.ConsumeBytes(b)
@@ -128,8 +133,7 @@ func unlimited(n uint64) uint64 {
 
 // append encodes the fields below at, in order of their numbers.
 func (m metrics) append(b []byte, parts map[numbers]bool, at numbers, depth int) []byte {
-	const last = 40 // beyond all numbers of both forms
-	for number := protowire.Number(1); number <= last; number++ {
+	for number := protowire.Number(1); number <= lastNumber; number++ {
 		at[depth] = number
 		if parts[at] {
 			if part := m.append(nil, parts, at, depth+1); part != nil {

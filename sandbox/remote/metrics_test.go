@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"berth/process/cgroup"
 )
@@ -69,4 +70,16 @@ func FuzzMetrics(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// A guest cannot have the host keep numbers that nobody asks for.
+func TestMetricsUnknownNumbers(t *testing.T) {
+	var b []byte
+	for number := protowire.Number(1); number < 100_000; number++ {
+		b = protowire.AppendVarint(protowire.AppendTag(b, number, protowire.VarintType), 1)
+	}
+	m, err := decodeMetrics(b, cgroup.TypeURLV2)
+	if err != nil || len(m) > lastNumber {
+		t.Errorf("%d numbers were kept, %v", len(m), err)
+	}
 }

@@ -31,8 +31,9 @@ func (r *guest) froze(ctx context.Context, id string) error {
 		r.mu.Lock()
 		r.frozen[id] = true
 		all := true
-		for id, d := range r.demands {
-			all = all && (d.isSandbox || r.frozen[id])
+		for id := range r.cgroups { // also of those that are being made
+			d, made := r.demands[id]
+			all = all && made && (d.isSandbox || r.frozen[id])
 		}
 		r.mu.Unlock()
 		if !all {
@@ -59,7 +60,9 @@ func (r *guest) wake(ctx context.Context) error {
 			return nil
 		}
 		if err := m.Resume(ctx); err != nil {
-			return fmt.Errorf("let the VM of the pod go on: %w", err)
+			// Nothing in it could be ended or deleted any more.
+			r.fail(fmt.Errorf("the machine was stopped and cannot go on: %w", err))
+			return nil
 		}
 		r.paused.Store(false)
 		r.volumes.lookAgain()

@@ -4,8 +4,10 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -55,6 +57,12 @@ func TestPauseMachine(t *testing.T) {
 	if !refused() {
 		t.Error("the machine runs, though no container does")
 	}
+	if err := p.Box("c", "exit 0").TryCreate(); err == nil || !errdefs.IsUnavailable(err) {
+		t.Errorf("one more container: %v", err)
+	}
+	if !refused() {
+		t.Error("the machine goes on, because a container was refused")
+	}
 	do(a.C.Resume(t.Context()))
 	if refused() {
 		t.Error("the machine is stopped, though a container runs")
@@ -72,4 +80,44 @@ func TestPauseMachine(t *testing.T) {
 	a.Wait("")
 	a.Delete("")
 	a.Expect("create", "start", "paused", "resumed", "paused", "exit=137", "delete")
+}
+
+// switched is a machine that can be stopped, or not let go on.
+type switched struct {
+	*fakeMachine
+	stopped bool
+	broken  error
+}
+
+func (m *switched) Pause(context.Context) error {
+	m.stopped = true
+	return nil
+}
+
+func (m *switched) Resume(context.Context) error { return m.broken }
+
+// A machine is not stopped while a container in it is being made, and one that
+// cannot be let go on is ended.
+func TestPauseMeets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &switched{fakeMachine: deaf(), broken: errors.New("no answer")}
+		g, err := connect(t.Context(), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g.close()
+		g.newCgroup("a")
+		g.demand("a", &demand{})
+		g.newCgroup("b")
+		if err := g.froze(t.Context(), "a"); err != nil || m.stopped {
+			t.Errorf("stopped %v, %v, while a container is made", m.stopped, err)
+		}
+		g.demand("b", &demand{isSandbox: true})
+		if err := g.froze(t.Context(), "a"); err != nil || !m.stopped {
+			t.Errorf("stopped %v, %v, with a sandbox beside it", m.stopped, err)
+		}
+		if err := g.wake(t.Context()); err != nil || !g.isDead() || !strings.Contains(m.Err().Error(), "no answer") {
+			t.Errorf("dead %v: %v, %v", g.isDead(), err, m.Err())
+		}
+	})
 }

@@ -125,9 +125,15 @@ func (l *layout) add(target string, m sandbox.Mount) error {
 		if out.Source, err = l.resolve(m.Source); err != nil {
 			return err
 		}
+		if !l.has(out.Source) {
+			return refuse("the root file system is on disks, and binds %s, which is the host's", m.Source)
+		}
 	}
 	if kind == "overlay" {
 		if err := l.upper(out); err != nil {
+			return err
+		}
+		if err := l.checkLayers(out); err != nil {
 			return err
 		}
 	}
@@ -136,6 +142,28 @@ func (l *layout) add(target string, m sandbox.Mount) error {
 	}
 	l.mounts = append(l.mounts, out)
 	l.points = append(l.points, target)
+	return nil
+}
+
+// has is true for a path in what the guest has mounted for this container. Another
+// would lead to the guest's own files, by a name that means the host's.
+func (l *layout) has(at string) bool { return strings.HasPrefix(path.Clean(at), l.dir+"/") }
+
+// checkLayers refuses an overlay of directories that are not the guest's.
+func (l *layout) checkLayers(m *diskMount) error {
+	for _, o := range m.Options {
+		name, value, _ := strings.Cut(o, "=")
+		switch strings.TrimSuffix(name, "+") {
+		case "lowerdir", "datadir", "upperdir", "workdir":
+		default:
+			continue
+		}
+		for dir := range strings.SplitSeq(value, ":") {
+			if dir != "" && !l.has(dir) {
+				return refuse("the root file system is on disks, and has the layer %s, which is a directory of the host's", dir)
+			}
+		}
+	}
 	return nil
 }
 

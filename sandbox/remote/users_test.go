@@ -55,6 +55,24 @@ func TestUserNamespace(t *testing.T) {
 			t.Errorf("%s: %+v of %+v", kind, m, p.binds[1])
 		}
 	}
+	disk := spec(sandboxType, "/pinned")
+	disk.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/xvda", Type: "b", Major: 7}}
+	if _, err := planFor("id", "/b", place{share: "/s"}, nil, disk); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("a block device: %v", err)
+	}
+	disk = spec(sandboxType, "/pinned")
+	disk.Mounts = []specs.Mount{{Type: "ext4", Source: "/image", Destination: "/v", Options: []string{"ridmap"}, UIDMappings: ids, GIDMappings: ids}}
+	p, err := planFor("id", "/b", place{share: "/s", disks: "/d"}, nil, disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out specs.Spec
+	if err := json.Unmarshal(p.spec, &out); err != nil {
+		t.Fatal(err)
+	}
+	if m := out.Mounts[0]; len(p.mounts[0].Options) != 0 || len(m.UIDMappings) != 1 || !slices.Equal(m.Options, []string{"bind", "ridmap"}) {
+		t.Errorf("a disk with mapped ids: %v, %+v", p.mounts[0].Options, m)
+	}
 	alone := spec("", "/proc/7/ns/user")
 	alone.Annotations = nil
 	if _, err := planFor("id", "/b", place{share: "/s"}, nil, alone); !errdefs.IsInvalidArgument(err) {

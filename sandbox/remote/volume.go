@@ -62,6 +62,7 @@ func (p *plan) volume(m specs.Mount) (specs.Mount, error) {
 var bindOptions = []string{
 	"ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "relatime", "norelatime", "atime", "noatime",
 	"strictatime", "diratime", "nodiratime", "private", "rprivate", "slave", "rslave", "unbindable", "runbindable",
+	"idmap", "ridmap", // by the guest's kernel, whose file system it is
 }
 
 // blockDevice takes over a block device of the host's.

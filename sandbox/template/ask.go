@@ -58,17 +58,28 @@ func End(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	return awaitEnd(dir)
+	return awaitEnd(ctx, dir)
 }
 
-// awaitEnd waits until nobody has the place of a keeper.
-func awaitEnd(dir string) error {
+// awaitEnd waits until nobody has the place of a keeper. If ctx ends first the
+// lock is let go of when it comes.
+func awaitEnd(ctx context.Context, dir string) error {
 	lock, err := os.Open(lockIn(dir))
 	if err != nil {
 		return fmt.Errorf("wait for the keeper's end: %w", err)
 	}
-	defer func() { _ = lock.Close() }()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+	ended := make(chan error, 1)
+	go func() {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+		_ = lock.Close()
+		ended <- err
+	}()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		err = fmt.Errorf("it has not ended, or another one has come: %w", context.Cause(ctx))
+	}
+	if err != nil {
 		return fmt.Errorf("wait for the keeper's end: %w", err)
 	}
 	return nil

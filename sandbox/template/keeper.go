@@ -4,6 +4,7 @@ package template
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -182,16 +183,21 @@ func (k *keeper) makeRoomLocked() {
 }
 
 // dropLocked forgets a template, and lets go of it as soon as it is made. Who
-// has it by now has descriptors of its own.
+// has it by now has descriptors of its own; who is about to get it (give) does not.
 func (k *keeper) dropLocked(h *holding) {
 	delete(k.classes, h.request.class())
 	k.work.Go(func() {
 		<-h.made
+		k.mu.Lock()
+		defer k.mu.Unlock()
 		if h.template != nil {
 			h.template.Close()
+			h.template, h.err = nil, errDropped
 		}
 	})
 }
+
+var errDropped = errors.New("it was dropped for another one")
 
 // letGo is the end, when nothing is under way.
 func (k *keeper) letGo() {

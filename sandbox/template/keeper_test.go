@@ -112,7 +112,7 @@ func TestKeeper(t *testing.T) {
 // ends waits for the end of a keeper.
 func (r *rig) ends(dir string) {
 	r.Helper()
-	if err := awaitEnd(dir); err != nil {
+	if err := awaitEnd(r.ctx, dir); err != nil {
 		r.Fatal(err)
 	}
 	if _, err := os.Stat(socketIn(dir)); err == nil {

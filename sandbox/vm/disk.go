@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -87,9 +88,29 @@ func (m *Machine) AddDisk(ctx context.Context, d Disk) (retErr error) {
 		"werror": "report", "rerror": "report",
 	}, nil)
 	if err != nil {
-		return errors.Join(err, m.removeNode(ctx, entry), m.removeFD(ctx, entry))
+		return errors.Join(err, m.undoDisk(ctx, entry))
 	}
 	return nil
+}
+
+// undoTimeout is for answers of the monitor about what nobody waits for.
+const undoTimeout = 10 * time.Second
+
+// undoDisk takes back a disk that may not have become a device. If nobody waited
+// for the monitor's answer it may have.
+func (m *Machine) undoDisk(ctx context.Context, entry *disk) error {
+	gaveUp := ctx.Err() != nil
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if gaveUp && m.qmp.Execute(ctx, "device_del", map[string]any{"id": entry.name}, nil) == nil {
+		select {
+		case <-entry.gone:
+		case <-m.done:
+			return nil
+		case <-ctx.Done():
+		}
+	}
+	return errors.Join(m.removeNode(ctx, entry), m.removeFD(ctx, entry))
 }
 
 // driver is QEMU's for the file, which must be open for what the disk is for.
@@ -122,13 +143,14 @@ func (d Disk) driver() (string, error) {
 	return "", fmt.Errorf("%s is neither a regular file nor a block device: %w", d.File.Name(), errdefs.ErrInvalidArgument)
 }
 
-// RemoveDisk takes a disk away. The guest should have let go of it.
+// RemoveDisk takes a disk away. The guest should have let go of it. After an
+// error it may be called again.
 func (m *Machine) RemoveDisk(ctx context.Context, serial string) error {
 	entry := m.disks.get(serial)
 	if entry == nil {
 		return fmt.Errorf("remove disk %s: the machine has none of that serial number: %w", serial, errdefs.ErrNotFound)
 	}
-	if err := m.qmp.Execute(ctx, "device_del", map[string]any{"id": entry.name}, nil); err != nil {
+	if err := m.qmp.Execute(ctx, "device_del", map[string]any{"id": entry.name}, nil); err != nil && !entry.isGone() {
 		return fmt.Errorf("remove disk %s: %w", serial, err)
 	}
 	select {
@@ -151,6 +173,17 @@ func (m *Machine) removeNode(ctx context.Context, d *disk) error {
 
 func (m *Machine) removeFD(ctx context.Context, d *disk) error {
 	return m.qmp.Execute(ctx, "remove-fd", map[string]any{"fdset-id": d.fdset}, nil)
+}
+
+// isGone is true for a disk that is no device any more: an earlier RemoveDisk has
+// come so far.
+func (d *disk) isGone() bool {
+	select {
+	case <-d.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 func (d *disks) add(serial string, entry *disk) bool {

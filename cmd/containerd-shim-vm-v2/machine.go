@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"berth/sandbox/agentapi"
+	"berth/sandbox/remote"
+	"berth/sandbox/vm"
+	"berth/sandbox/vm/network"
+)
+
+var _ remote.Disker = machine{}
+
+// machine is a vm.Machine as a pod wants one.
+type machine struct {
+	*vm.Machine
+	state   state
+	left    traces
+	network *agentapi.NetworkRequest
+	spare   *network.Spare // nil without one
+	taken   *bool          // what it stands for was told
+}
+
+var _ remote.LateNetworker = machine{}
+
+// LateNetwork is what has come into a namespace that was made with the machine.
+// It is called by one at a time.
+func (m machine) LateNetwork() (*agentapi.NetworkRequest, error) {
+	if m.spare == nil || *m.taken {
+		return nil, nil
+	}
+	request, err := m.spare.Take()
+	*m.taken = request != nil
+	return request, err
+}
+
+// Close lets go of the machine, and of what was noted for others to do so.
+func (m machine) Close(ctx context.Context) error {
+	if err := m.Machine.Close(ctx); err != nil {
+		return err
+	}
+	if m.spare != nil {
+		if err := m.spare.Close(); err != nil {
+			return err
+		}
+	}
+	if m.left.Network != nil {
+		if err := m.left.Network.Remove(); err != nil {
+			return err
+		}
+	}
+	return m.state.remove()
+}
+
+// Network is the pod's; a guest has nothing to do for one that is empty.
+func (m machine) Network() *agentapi.NetworkRequest {
+	if len(m.network.Interfaces) == 0 && len(m.network.Spare) == 0 {
+		return nil
+	}
+	return m.network
+}
+
+// AddDisk gives the machine a disk.
+func (m machine) AddDisk(ctx context.Context, serial string, f *os.File, readOnly bool) error {
+	return m.Machine.AddDisk(ctx, vm.Disk{Serial: serial, File: f, ReadOnly: readOnly})
+}
+
+func (m machine) Conn() io.ReadWriteCloser { return m.Transport() }
+
+// Limit has the machine be limited as its pod is.
+func (m machine) Limit(ctx context.Context, l remote.Limits) error {
+	return m.Machine.Limit(ctx, vm.Limits(l))
+}
+
+func (m machine) Kill(why error) { m.Machine.Kill(why.Error()) }
+
+func (m machine) Err() error {
+	switch exit := m.Exit(); {
+	case exit == nil:
+		return nil
+	case exit.Reason == vm.HostOOM, exit.Reason == vm.GuestOOM:
+		return outOfMemory{exit}
+	default:
+		return exit
+	}
+}
+
+// outOfMemory is the exit of a machine that had too little.
+type outOfMemory struct{ *vm.Exit }
+
+func (outOfMemory) Is(target error) bool { return target == remote.ErrOutOfMemory }
