@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package configs
+
+// CacheMode is how long a guest believes what it knows of the files that the
+// host shares with it. The names are virtiofsd's.
+type CacheMode string
+
+const (
+	// CacheAuto has it ask again: a file's pages are read anew each time that the
+	// file is opened, by whomever.
+	CacheAuto CacheMode = "auto"
+	// CacheAlways has it believe for good. What the host changes in a volume may
+	// never be seen, but for ConfigMaps and the like, of which a guest has copies.
+	CacheAlways CacheMode = "always"
+)
