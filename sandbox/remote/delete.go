@@ -31,8 +31,9 @@ func (rt *Runtime) Delete(ctx context.Context, id string, force bool) error {
 		switch {
 		case r.isDead():
 			err = nil
-		case errors.Is(err, context.DeadlineExceeded), ignoreNotFound(err) != nil && r.refuses(id):
-			// It is not the guest's to say whether there is one.
+		case errors.Is(err, context.DeadlineExceeded), ignoreNotFound(err) != nil && (force || r.refuses(id)):
+			// It is not the guest's to say whether there is one. What is deleted by
+			// force was never made: nobody would ask again.
 			log.G(ctx).WithError(err).WithField("container", id).Warn("the VM may keep what it has of the container, until it ends")
 			err = nil
 		}

@@ -32,8 +32,7 @@ func (r *guest) froze(ctx context.Context, id string) error {
 		r.frozen[id] = true
 		all := true
 		for id := range r.cgroups { // also of those that are being made
-			d, made := r.demands[id]
-			all = all && made && (d.isSandbox || r.frozen[id])
+			all = all && (r.demands[id].isSandbox || r.frozen[id])
 		}
 		r.mu.Unlock()
 		if !all {

@@ -98,6 +98,10 @@ func TestDeleteRefused(t *testing.T) {
 		if err := rt.Delete(t.Context(), "a", false); err != nil {
 			t.Errorf("again: %v", err)
 		}
+		rt.life.inside["unmade"] = g
+		if err := rt.Delete(t.Context(), "unmade", true); err != nil {
+			t.Errorf("by force: %v", err)
+		}
 		g.fail(errors.New("the test is over"))
 		g.close()
 	})
