@@ -42,6 +42,8 @@ type Env struct {
 	// Config reads the host's configuration of shims, for each `start`; nil is the
 	// default one.
 	Config func() (configs.Shim, error)
+	// OnePod has each shim serve one pod, whatever the configuration says.
+	OnePod bool
 
 	// MountTypes and MountTransforms are what of a root file system's mounts the
 	// shim does itself, so that containerd's mount manager does not.

@@ -26,6 +26,12 @@ const ownMountsVariable = "BERTH_SHIM_TEST_OWN_MOUNTS"
 // groupVariable is what the shim is configured to serve.
 const groupVariable = "BERTH_SHIM_TEST_GROUP"
 
+// cgroupVariable is where shims are configured to live.
+const cgroupVariable = "BERTH_SHIM_TEST_CGROUP"
+
+// onePodVariable has the shim be one that serves no node.
+const onePodVariable = "BERTH_SHIM_TEST_ONE_POD"
+
 const testRuntime = "io.containerd.test.v2"
 
 func TestMain(m *testing.M) {
@@ -44,11 +50,13 @@ func testEnv() Env {
 		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Name: "test-shim", RuntimeType: testRuntime, Version: "v1.2.3", Revision: "abc",
 		OwnMounts: os.Getenv(ownMountsVariable) != "",
+		OnePod:    os.Getenv(onePodVariable) != "",
 		Config: func() (configs.Shim, error) {
 			conf := configs.DefaultShim()
 			if group := os.Getenv(groupVariable); group != "" {
 				conf.Group = configs.Group(group)
 			}
+			conf.Cgroup = os.Getenv(cgroupVariable)
 			return conf, nil
 		},
 		Serve: serveLines,

@@ -45,6 +45,9 @@ func (e *Env) start(f *flags) error {
 			return err
 		}
 	}
+	if e.OnePod {
+		conf.Group = configs.PerPod
+	}
 	group, err := readGroup(id.Bundle, id.ID)
 	if err != nil {
 		return err

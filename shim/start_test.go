@@ -570,6 +570,18 @@ func TestStartInShimCgroup(t *testing.T) {
 	if got := bytes.Count(text, []byte("/"+name+"\n")); got != made {
 		t.Errorf("the shim is in %d of %d cgroups:\n%s", got, made, text)
 	}
+
+	n.options, n.env = nil, []string{cgroupVariable + "=/" + name, groupVariable + "=node", onePodVariable + "=1"}
+	r = n.start("ns", "c2", n.bundle(""))
+	if text, err = os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", n.pid(socketOf(r)))); err != nil {
+		t.Fatal(err)
+	}
+	if got := bytes.Count(text, []byte("/"+name+"\n")); got != made {
+		t.Errorf("the shim is in %d of %d cgroups that the configuration names:\n%s", got, made, text)
+	}
+	if s, err := readServed(socketOf(r), testRuntime); err != nil || s.Group != "" {
+		t.Errorf("a shim of one pod serves %+v, %v", s, err)
+	}
 }
 
 func TestStartWithCoreScheduling(t *testing.T) {

@@ -22,12 +22,13 @@ func main() {
 	if native.IsInit(os.Args) {
 		native.Init()
 	}
-	runtimes := driver.New(os.Getenv("PATH"), func() (configs.Shim, error) { return configs.LoadShim(configs.ShimPath(os.Getenv)) })
+	config := func() (configs.Shim, error) { return configs.LoadShim(configs.ShimPath(os.Getenv)) }
+	runtimes := driver.New(os.Getenv("PATH"), config)
 	parts := shim.Parts{Runtime: runtimes.New, Hooks: chain}
 	os.Exit(shim.Main(shim.Env{
 		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Name: "containerd-shim-gpu-v2", RuntimeType: "io.containerd.gpu.v2",
-		Version: version, Revision: revision,
+		Config: config, OnePod: true, Version: version, Revision: revision,
 		Serve: parts.Serve, Delete: parts.Delete, Features: runtimes.Features,
 	}))
 }

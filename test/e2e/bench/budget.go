@@ -79,7 +79,7 @@ func (b *bench) check(ctx context.Context, out io.Writer) error {
 		broken bool
 		what   string
 	}{
-		{shim.anonymous == 0 || control.pss == 0, "nothing was measured"},
+		{shim.anonymous == 0 || control.pss == 0 || further <= 0, "nothing was measured"},
 		{shim.anonymous > b.mostAnonymous(), "anonymous memory is over budget"},
 		{further > mostFurtherKiB, "anonymous memory of each further container is over budget"},
 		{ratio > mostPSSRatio, "PSS is over budget"},

@@ -84,7 +84,21 @@ func (b *bench) launch(ctx context.Context, shims, containers int) (*fleet, erro
 		}
 		return nil
 	})
-	return f, err
+	if err != nil {
+		return f, err
+	}
+	return f, f.holds(shims)
+}
+
+// holds fails unless each kind has this number of shims: the first of two that
+// share a pod would pass for one to which a container costs nothing.
+func (f *fleet) holds(shims int) error {
+	for kind, pids := range f.pids {
+		if len(pids) != shims {
+			return fmt.Errorf("%d shims of kind %d serve the pods, want %d", len(pids), kind, shims)
+		}
+	}
+	return nil
 }
 
 // settled waits until the shims' memory has not changed for longer than the

@@ -44,6 +44,9 @@ func (b *bench) nodeMemory(ctx context.Context, r *report) error {
 	if len(all[0]) != 1 {
 		return fmt.Errorf("%d shims serve the node, want one", len(all[0]))
 	}
+	if len(all[1]) != b.options.nodePods {
+		return fmt.Errorf("%d shims of the control serve %d pods, want as many", len(all[1]), b.options.nodePods)
+	}
 	for which, list := range all {
 		total := 0
 		for _, u := range list {

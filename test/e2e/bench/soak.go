@@ -108,7 +108,7 @@ func (s *soaked) part(ctx context.Context, what string, n int, do func(i int) er
 func median(list []int) int {
 	list = slices.Clone(list)
 	slices.Sort(list)
-	return list[len(list)/2]
+	return (list[(len(list)-1)/2] + list[len(list)/2]) / 2
 }
 
 // calm waits until the shim's memory has been the same for a while.
