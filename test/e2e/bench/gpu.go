@@ -15,6 +15,7 @@ import (
 
 	"berth/configs"
 	"berth/gpu"
+	"berth/process"
 	"berth/test/fakedriver"
 )
 
@@ -121,7 +122,9 @@ func (g *gpuBench) asking(r request) shape {
 // given is the same container with a spec that has been edited before: what it
 // costs more than one that asks for nothing is the OCI runtime's.
 func (g *gpuBench) given(ctx context.Context, r request) (shape, error) {
-	planner := gpu.NewPlanner(g.conf, nil) // nothing here asks the helper
+	sup := process.NewSupervisor()
+	defer sup.Close()
+	planner := gpu.NewPlanner(g.conf, sup)
 	asking := g.asking(r)
 	probe := &specs.Spec{Root: &specs.Root{}, Process: &specs.Process{}, Linux: &specs.Linux{}, Annotations: map[string]string{}}
 	asking.edit(probe)
