@@ -126,3 +126,21 @@ func TestCloseSocketAsksUnderTheLock(t *testing.T) {
 		t.Error("it was asked before the other had done")
 	}
 }
+
+// A process that ends may exit in the midst of whatever it does: a second
+// Shutdown must not take the lock, whose file would stay.
+func TestEndOfAnEndedServer(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	s := &server{stopping: make(chan struct{})}
+	if !s.end(socket, func() bool { return true }) {
+		t.Fatal("it may end, and did not")
+	}
+	l, err := lockSocket(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.release()
+	if !s.end(socket, func() bool { t.Error("asked again"); return false }) { // hangs if it takes the lock
+		t.Error("it has ended, and says that it has not")
+	}
+}

@@ -132,6 +132,7 @@ type server struct {
 	visitors atomic.Int64  // connections
 	kick     func()        // called when containerd is there
 
+	ending       sync.Mutex // held while the socket is being removed, or is found to be needed
 	stop, answer sync.Once
 	stopping     chan struct{} // closed by Shutdown
 	answered     chan struct{} // closed once Shutdown's caller knows, or has gone
@@ -175,13 +176,29 @@ func (s *server) serve(ctx context.Context, cfg ServeConfig, pod *sandbox.Pod) e
 		err = nil
 	case err = <-failed:
 		err = fmt.Errorf("serve %s: %w", cfg.SocketPath, err)
-		s.stop.Do(func() { close(s.stopping) })
+		s.stopNow()
 	}
 	return errors.Join(err, srv.Close())
 }
 
-// end ends the server if it may; see closeSocket.
+// stopNow ends the server, but in no call's midst of end.
+func (s *server) stopNow() {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	s.stop.Do(func() { close(s.stopping) })
+}
+
+// end ends the server if it may; see closeSocket. Calls take turns, and those
+// that come after the end leave the socket alone: the process may exit by then at
+// any time, and would leave the lock's file.
 func (s *server) end(socket string, may func() bool) bool {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	select {
+	case <-s.stopping:
+		return true
+	default:
+	}
 	ends, err := closeSocket(socket, may)
 	if err != nil {
 		log.L.WithError(err).Warn("the shim's socket is left behind")
