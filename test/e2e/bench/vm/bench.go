@@ -111,7 +111,7 @@ func (b *bench) cached(ctx context.Context, d *daemon.Daemon) error {
 	if err := b.execs(ctx, c, cachedExec); err != nil {
 		return err
 	}
-	return c.down(ctx)
+	return b.end(ctx, c)
 }
 
 // end ends a machine by the death of its monitor, and times what is told of it.
