@@ -25,7 +25,8 @@ type Locked struct {
 // ErrLocked says that another transaction holds a lock.
 var ErrLocked = errors.New("another transaction holds the lock")
 
-// TryLock is Lock for who has something else to do: ErrLocked is its error where it would have to wait.
+// TryLock is Lock for who has something else to do: ErrLocked is its error where it would have to
+// wait, if only for a Lock that gave up and is about to let go.
 func (d *Dir) TryLock() (*Locked, error) {
 	f, err := d.openLock()
 	if err != nil {
@@ -40,8 +41,8 @@ func (d *Dir) TryLock() (*Locked, error) {
 	return d.locked(f)
 }
 
-// Lock makes the directory, if need be, and waits for the lock until ctx is done. A wait that was given up ends by itself, and lets go
-// of what it then gets.
+// Lock makes the directory, if need be, and waits for the lock until ctx is done. A wait that was
+// given up ends by itself, and lets go of what it then gets.
 func (d *Dir) Lock(ctx context.Context) (*Locked, error) {
 	f, err := d.openLock()
 	if err != nil {
