@@ -143,6 +143,7 @@ func (c *Container) claimCgroup() *cgroup.Location {
 		return nil
 	}
 	loc, err := cgroup.Claim(c.cgroupsPath)
+	cgroup.ExpectAttach() // not sooner: it would hold up the claim
 	if err != nil {
 		return nil
 	}

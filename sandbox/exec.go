@@ -11,6 +11,7 @@ import (
 
 	"berth/hooks"
 	"berth/process"
+	"berth/process/cgroup"
 	"berth/process/oci"
 )
 
@@ -47,8 +48,19 @@ func (c *Container) Exec(r ExecRequest) error {
 		c.queueLocked(Event{Kind: TaskExecAdded, Exec: r.ID})
 	}
 	c.mu.Unlock()
+	if err == nil {
+		c.expectExec()
+	}
 	c.flush()
 	return err
+}
+
+// expectExec has the kernel prepare for the exec's start, which follows at once,
+// where a runtime has to put it into the cgroup: into a v2 one it is born.
+func (c *Container) expectExec() {
+	if cg, here := c.cgroup.Load().(localCgroup); here && cg.Location().Version != cgroup.V2 {
+		cgroup.ExpectAttach()
+	}
 }
 
 func (c *Container) startExec(ctx context.Context, id string) (int, error) {

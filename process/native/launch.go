@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"github.com/opencontainers/runc/libcontainer"
@@ -25,6 +26,7 @@ func (d *Driver) launch(c *libcontainer.Container, hold *process.Hold, spec *spe
 	if err != nil {
 		return nil, err
 	}
+	oneProcessor()
 	p.Init = init
 	p.LogLevel = strconv.Itoa(int(logrus.GetLevel()))
 	done, err := attach(p, spec, stdio)
@@ -52,6 +54,12 @@ func (d *Driver) launch(c *libcontainer.Container, hold *process.Hold, spec *spe
 	}
 	return adopted, nil
 }
+
+// oneProcessor has the library begin a container's process on one processor: it
+// hands on its own GOMAXPROCS, and sets that back to one as soon as it has come
+// up, which stops the world. What is set for this program itself was read when
+// it began.
+var oneProcessor = sync.OnceFunc(func() { _ = os.Setenv("GOMAXPROCS", "1") })
 
 // handOver fails for a process that nobody waits for any more, which it ends.
 func (c *call) handOver(p *process.Process) error {
