@@ -13,9 +13,9 @@ GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags no_grpc \
 # What tests of runc's library are built with: its seccomp, without its CRIU.
 TAGS = -tags seccomp,runc_nocriu
 # The pod and the gpu shim and the guests' agent have runc's library, whose first steps in a container
-# are C, and libseccomp; static all the same. runc_nocriu: CRIU's protocol would add 2 MB for what
-# runc's command line does. -Ttext-segment: large folios of the page cache are then not mapped whole.
-NATIVEBUILD = CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags no_grpc,seccomp,runc_nocriu,netgo,osusergo \
+# are C, and libseccomp; static all the same, and with musl (scripts/musl/cc). runc_nocriu: CRIU's protocol would
+# add 2 MB for what runc's command line does. -Ttext-segment: large folios of the page cache are then not mapped whole.
+NATIVEBUILD = cc=$$(scripts/musl/cc) && CC=$$cc CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags no_grpc,seccomp,runc_nocriu,netgo,osusergo \
 	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) -extldflags "-static -Wl,-Ttext-segment=0x510000"'
 # berth-gpu has cgo too, and without -z lazy it would not start unless every symbol of NVML were loaded.
 GPUBUILD = CGO_ENABLED=1 go build -trimpath -buildvcs=false \
