@@ -90,11 +90,11 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 		nics = append(nics, vm.NIC{Tap: n.Tap, MAC: n.MAC})
 	}
 	own := conf.UIDBase + os.Getpid()
-	m, err := b.machine(ctx, r.Spec.Hostname, vm.Config{
-		ID: b.id, Supervisor: b.sup, Image: img, Accel: []vm.Accel{accel}, MemoryMiB: conf.Class(memory), CPUs: cpus,
-		Share: r.Share, ShareCached: conf.ShareCache == configs.CacheAlways, NICs: nics, VFIO: passed, Network: namespace, QEMU: conf.QEMU, Virtiofsd: conf.Virtiofsd,
-		Launcher: []string{self, launchArg}, UID: own, GID: own, Cgroup: cgroupsPath(r.Spec, b.id),
-	})
+	c := configured(conf)
+	c.ID, c.Supervisor, c.Image, c.Accel, c.MemoryMiB, c.CPUs = b.id, b.sup, img, []vm.Accel{accel}, conf.Class(memory), cpus
+	c.Share, c.NICs, c.VFIO, c.Network = r.Share, nics, passed, namespace
+	c.Launcher, c.UID, c.GID, c.Cgroup = []string{self, launchArg}, own, own, cgroupsPath(r.Spec, b.id)
+	m, err := b.machine(ctx, r.Spec.Hostname, c)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +105,11 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 		}
 	}
 	return machine{Machine: m, state: b.state, left: b.left, network: net.Request, spare: b.spare, taken: new(bool)}, nil
+}
+
+// configured is what a configuration says of each machine.
+func configured(conf configs.VM) vm.Config {
+	return vm.Config{QEMU: conf.QEMU, Virtiofsd: conf.Virtiofsd, ShareCached: conf.ShareCache == configs.CacheAlways}
 }
 
 // accelerator is what runs the guests of a configuration here.

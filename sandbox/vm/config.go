@@ -40,8 +40,8 @@ type Config struct {
 	// virtiofs with the tag ShareTag; empty is none. What is mounted below it
 	// later, the guest sees too, if the directory is on a shared mount.
 	Share string
-	// ShareCached has the guest keep what it has read of the share, and never ask
-	// whether the host has changed it.
+	// ShareCached has the guest never ask whether the host has changed what it has
+	// read of the share. Otherwise it asks when that was a second ago.
 	ShareCached bool
 	NICs        []NIC
 	// Network is the pod's network namespace, which QEMU joins; nil leaves it

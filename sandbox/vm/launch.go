@@ -86,25 +86,37 @@ var shareCapabilities = []int{
 	unix.CAP_SETUID, unix.CAP_MKNOD, unix.CAP_SETFCAP, unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP, unix.CAP_SYS_RESOURCE,
 }
 
-// shareCache is the mode of virtiofsd's cache.
-func (c *Config) shareCache() string {
+// shareAttention is after how many seconds a guest asks again what it knows of a
+// file: what the host changes is seen that much later.
+const shareAttention = 1
+
+// shareCache is what virtiofsd has the guest believe. "always" lets it keep a
+// file's pages when the file is opened again, which "auto" forbids: a program would
+// be read anew each time that it is run. It asks again for names, sizes and times
+// all the same, unless it need not; where size or time differ, it lets go of the
+// pages and of the directory's names (FUSE_AUTO_INVAL_DATA, fs/fuse/inode.c).
+func (c *Config) shareCache() []string {
 	if c.ShareCached {
-		return "always"
+		return []string{"-o", "cache=always"} // for a day
 	}
-	return "auto"
+	return []string{"-o", "cache=always", "-o", fmt.Sprintf("timeout=%d", shareAttention)}
+}
+
+// shareArguments is virtiofsd's command line. Its own sandbox, with namespaces and
+// seccomp, is the default; it is named here so that no other can be meant.
+func (c *Config) shareArguments(listener int) []string {
+	return append([]string{
+		fmt.Sprintf("--fd=%d", listener), "-f", "-o", "source=" + c.Share, "-o", "sandbox=namespace",
+		"-o", "announce_submounts", "-o", "xattr", "-o", "log_level=warn",
+	}, c.shareCache()...)
 }
 
 // startShare starts virtiofsd, which takes the one connection that listener
-// has. Its own sandbox, with namespaces and seccomp, is the default; it is
-// named here so that no other can be meant.
+// has.
 func (c *Config) startShare(listener, log *os.File, parent *os.File, cgroups []string) (*process.Process, error) {
 	fds := descriptors{nil, log, log}
 	spec := &jail.Spec{
-		Path: c.Virtiofsd, Cgroups: cgroups,
-		Args: []string{
-			fmt.Sprintf("--fd=%d", fds.add(listener)), "-f", "-o", "source=" + c.Share, "-o", "sandbox=namespace",
-			"-o", "announce_submounts", "-o", "cache=" + c.shareCache(), "-o", "xattr", "-o", "log_level=warn",
-		},
+		Path: c.Virtiofsd, Args: c.shareArguments(fds.add(listener)), Cgroups: cgroups,
 		Capabilities: shareCapabilities, Parent: fds.add(parent),
 	}
 	p, err := c.launch(spec, fds)
