@@ -40,7 +40,9 @@ func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, err
 		// Without these timers an emulated guest stops early in its boot; with
 		// KVM it has kvmclock.
 		machine += ",pit=on,pic=on"
-		cpu = "max"
+		// rep movsb is emulated byte by byte, and what has ERMS copies and clears
+		// memory with it: without, 8 bytes at a time.
+		cpu = "max,erms=off"
 	} else {
 		machine += ",pit=off,pic=off"
 	}

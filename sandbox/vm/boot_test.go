@@ -45,6 +45,11 @@ func TestBoot(t *testing.T) {
 			t.Errorf("the guest has the interfaces %q, want lo alone, and up", got)
 		}
 	})
+	t.Run("emulated CPU", func(t *testing.T) {
+		if strings.Contains(g.do("read", "/proc/cpuinfo")+" ", " erms ") {
+			t.Error("the guest copies memory by rep movsb, which is emulated byte by byte")
+		}
+	})
 	t.Run("random numbers", func(t *testing.T) {
 		if got := g.do("read", "/sys/class/misc/hw_random/rng_current"); !strings.HasPrefix(got, "virtio_rng") {
 			t.Errorf("the source of entropy is %q", got)
