@@ -16,8 +16,10 @@ import (
 	"berth/sandbox/mux"
 )
 
-// copyChunk is the size in bytes of a copy's buffer: two frames.
-const copyChunk = 2 * mux.MaxPayload
+// copyChunk is the size in bytes of a copy's buffer: four frames, half of a stream's
+// window and of a pipe. The process fills the one half while the other is sent;
+// with less it and the agent, which share a CPU, take turns too often.
+const copyChunk = 4 * mux.MaxPayload
 
 // output copies from a pipe or FIFO to a stream, and counts.
 type output struct {
