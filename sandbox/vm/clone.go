@@ -11,9 +11,9 @@ import (
 
 // Clone starts a machine that is what a template's was when it was put on
 // record, with a share and NICs of its own. c must otherwise be the template's
-// configuration (TemplateKey). If the template is Sharing, and there is no share,
-// memory that the clone does not write to is left where it is, for all clones;
-// with a share virtiofsd would write to the template's. Otherwise it is copied.
+// configuration (TemplateKey). If the template is Sharing, memory that the clone does
+// not write to is left where it is, for all clones, and a share goes through a relay
+// (vhostuser): virtiofsd would write to the template's. Otherwise it is copied.
 //
 // The guest sees its new devices when it has gone on, as it does when Clone
 // returns.
@@ -39,7 +39,7 @@ func Clone(ctx context.Context, c Config, t *Template) (_ *Machine, retErr error
 		return nil, fmt.Errorf("clone %s: %w", c.ID, err)
 	}
 	defer func() { _ = state.Close() }()
-	private := t.Sharing && c.Share == ""
+	private := t.Sharing
 	c.origin = origin{memory: t.Memory, state: state, private: private, sharing: t.Sharing}
 	copied := make(chan error, 1)
 	if private {
