@@ -6,7 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -57,6 +60,11 @@ func (n *network) setUp(r *agentapi.NetworkRequest) error {
 	}
 	if err := n.rename(r.Interfaces); err != nil {
 		return err
+	}
+	for _, s := range r.Sysctls {
+		if err := tryParameter(s); err != nil {
+			return err
+		}
 	}
 	for _, i := range r.Interfaces {
 		if err := n.raise(i); err != nil {
@@ -128,6 +136,19 @@ func (n *network) rename(interfaces []*agentapi.Interface) error {
 				return fmt.Errorf("name the interface %s: %w", name(i), err)
 			}
 		}
+	}
+	return nil
+}
+
+// tryParameter sets a parameter of the namespace of the calling thread, if its
+// kernel has one that can have that value.
+func tryParameter(s *agentapi.Sysctl) error {
+	if !filepath.IsLocal(s.Name) {
+		return fmt.Errorf("sysctl %q is none of the network's: %w", s.Name, errdefs.ErrInvalidArgument)
+	}
+	err := os.WriteFile(filepath.Join("/proc/sys/net", s.Name), []byte(s.Value), 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("set net/%s to %q: %w", s.Name, s.Value, err)
 	}
 	return nil
 }

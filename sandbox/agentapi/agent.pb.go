@@ -832,7 +832,10 @@ type NetworkRequest struct {
 	// spare is the address of a NIC that stands for nothing yet and is not to be
 	// seen; with interfaces, of the NIC that is to be the one of them that has an
 	// address, and to have that.
-	Spare         []byte `protobuf:"bytes,5,opt,name=spare,proto3" json:"spare,omitempty"`
+	Spare []byte `protobuf:"bytes,5,opt,name=spare,proto3" json:"spare,omitempty"`
+	// sysctls are set in their order, before addresses and routes are there. What
+	// the guest's kernel does not have, or not with that value, is left as it is.
+	Sysctls       []*Sysctl `protobuf:"bytes,6,rep,name=sysctls,proto3" json:"sysctls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -902,6 +905,67 @@ func (x *NetworkRequest) GetSpare() []byte {
 	return nil
 }
 
+func (x *NetworkRequest) GetSysctls() []*Sysctl {
+	if x != nil {
+		return x.Sysctls
+	}
+	return nil
+}
+
+// Sysctl is a parameter of a network namespace.
+type Sysctl struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is its place below /proc/sys/net.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sysctl) Reset() {
+	*x = Sysctl{}
+	mi := &file_agent_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sysctl) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sysctl) ProtoMessage() {}
+
+func (x *Sysctl) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sysctl.ProtoReflect.Descriptor instead.
+func (*Sysctl) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Sysctl) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Sysctl) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 type Interface struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// name is what the interface is to be called.
@@ -919,7 +983,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +995,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +1008,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Interface) GetName() string {
@@ -1003,7 +1067,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +1079,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +1092,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Address) GetLocal() []byte {
@@ -1088,7 +1152,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1164,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,7 +1177,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Route) GetDestination() []byte {
@@ -1206,7 +1270,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1282,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1295,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Hop) GetInterface() string {
@@ -1273,7 +1337,7 @@ type Neighbour struct {
 
 func (x *Neighbour) Reset() {
 	*x = Neighbour{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1349,7 @@ func (x *Neighbour) String() string {
 func (*Neighbour) ProtoMessage() {}
 
 func (x *Neighbour) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1362,7 @@ func (x *Neighbour) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbour.ProtoReflect.Descriptor instead.
 func (*Neighbour) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Neighbour) GetInterface() string {
@@ -1333,7 +1397,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1409,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1422,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Rule) GetMessage() []byte {
@@ -1383,7 +1447,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1459,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1472,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExecRequest) GetContainer() string {
@@ -1462,7 +1526,7 @@ type ContainerRequest struct {
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1538,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1551,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ContainerRequest) GetContainer() string {
@@ -1506,7 +1570,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +1582,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +1595,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ProcessRequest) GetProcess() uint64 {
@@ -1553,7 +1617,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1629,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1642,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SignalRequest) GetProcess() uint64 {
@@ -1611,7 +1675,7 @@ type FrozenResponse struct {
 
 func (x *FrozenResponse) Reset() {
 	*x = FrozenResponse{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +1687,7 @@ func (x *FrozenResponse) String() string {
 func (*FrozenResponse) ProtoMessage() {}
 
 func (x *FrozenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +1700,7 @@ func (x *FrozenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenResponse.ProtoReflect.Descriptor instead.
 func (*FrozenResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FrozenResponse) GetFrozen() bool {
@@ -1657,7 +1721,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +1733,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +1746,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UpdateRequest) GetContainer() string {
@@ -1709,7 +1773,7 @@ type RefreshRequest struct {
 
 func (x *RefreshRequest) Reset() {
 	*x = RefreshRequest{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1785,7 @@ func (x *RefreshRequest) String() string {
 func (*RefreshRequest) ProtoMessage() {}
 
 func (x *RefreshRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1798,7 @@ func (x *RefreshRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshRequest.ProtoReflect.Descriptor instead.
 func (*RefreshRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RefreshRequest) GetContainer() string {
@@ -1762,7 +1826,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +1838,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +1851,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StatsResponse) GetTypeUrl() string {
@@ -1815,7 +1879,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1827,7 +1891,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,7 +1904,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ResizeRequest) GetProcess() uint64 {
@@ -1876,7 +1940,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +1952,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1901,7 +1965,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{27}
+	return file_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DrainResponse) GetStdout() uint64 {
@@ -1928,7 +1992,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2004,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2017,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{28}
+	return file_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeleteRequest) GetContainer() string {
@@ -1985,7 +2049,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2061,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2074,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{29}
+	return file_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -2069,7 +2133,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2145,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2158,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{30}
+	return file_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Exit) GetProcess() uint64 {
@@ -2140,7 +2204,7 @@ type OOM struct {
 
 func (x *OOM) Reset() {
 	*x = OOM{}
-	mi := &file_agent_proto_msgTypes[31]
+	mi := &file_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2216,7 @@ func (x *OOM) String() string {
 func (*OOM) ProtoMessage() {}
 
 func (x *OOM) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[31]
+	mi := &file_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2229,7 @@ func (x *OOM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOM.ProtoReflect.Descriptor instead.
 func (*OOM) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{31}
+	return file_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *OOM) GetContainer() string {
@@ -2257,7 +2321,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\"0\n" +
 	"\x06Volume\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\tR\x04data\"\xf7\x01\n" +
+	"\x04data\x18\x02 \x01(\tR\x04data\"\xa9\x02\n" +
 	"\x0eNetworkRequest\x129\n" +
 	"\n" +
 	"interfaces\x18\x01 \x03(\v2\x19.berth.agent.v1.InterfaceR\n" +
@@ -2267,7 +2331,11 @@ const file_agent_proto_rawDesc = "" +
 	"neighbours\x18\x03 \x03(\v2\x19.berth.agent.v1.NeighbourR\n" +
 	"neighbours\x12*\n" +
 	"\x05rules\x18\x04 \x03(\v2\x14.berth.agent.v1.RuleR\x05rules\x12\x14\n" +
-	"\x05spare\x18\x05 \x01(\fR\x05spare\"\xaf\x01\n" +
+	"\x05spare\x18\x05 \x01(\fR\x05spare\x120\n" +
+	"\asysctls\x18\x06 \x03(\v2\x16.berth.agent.v1.SysctlR\asysctls\"2\n" +
+	"\x06Sysctl\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xaf\x01\n" +
 	"\tInterface\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\fR\x03mac\x12\x10\n" +
@@ -2394,7 +2462,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_agent_proto_goTypes = []any{
 	(*Empty)(nil),            // 0: berth.agent.v1.Empty
 	(*RenewRequest)(nil),     // 1: berth.agent.v1.RenewRequest
@@ -2408,98 +2476,100 @@ var file_agent_proto_goTypes = []any{
 	(*DiskRequest)(nil),      // 9: berth.agent.v1.DiskRequest
 	(*Volume)(nil),           // 10: berth.agent.v1.Volume
 	(*NetworkRequest)(nil),   // 11: berth.agent.v1.NetworkRequest
-	(*Interface)(nil),        // 12: berth.agent.v1.Interface
-	(*Address)(nil),          // 13: berth.agent.v1.Address
-	(*Route)(nil),            // 14: berth.agent.v1.Route
-	(*Hop)(nil),              // 15: berth.agent.v1.Hop
-	(*Neighbour)(nil),        // 16: berth.agent.v1.Neighbour
-	(*Rule)(nil),             // 17: berth.agent.v1.Rule
-	(*ExecRequest)(nil),      // 18: berth.agent.v1.ExecRequest
-	(*ContainerRequest)(nil), // 19: berth.agent.v1.ContainerRequest
-	(*ProcessRequest)(nil),   // 20: berth.agent.v1.ProcessRequest
-	(*SignalRequest)(nil),    // 21: berth.agent.v1.SignalRequest
-	(*FrozenResponse)(nil),   // 22: berth.agent.v1.FrozenResponse
-	(*UpdateRequest)(nil),    // 23: berth.agent.v1.UpdateRequest
-	(*RefreshRequest)(nil),   // 24: berth.agent.v1.RefreshRequest
-	(*StatsResponse)(nil),    // 25: berth.agent.v1.StatsResponse
-	(*ResizeRequest)(nil),    // 26: berth.agent.v1.ResizeRequest
-	(*DrainResponse)(nil),    // 27: berth.agent.v1.DrainResponse
-	(*DeleteRequest)(nil),    // 28: berth.agent.v1.DeleteRequest
-	(*Event)(nil),            // 29: berth.agent.v1.Event
-	(*Exit)(nil),             // 30: berth.agent.v1.Exit
-	(*OOM)(nil),              // 31: berth.agent.v1.OOM
-	nil,                      // 32: berth.agent.v1.CreateRequest.JoinEntry
-	nil,                      // 33: berth.agent.v1.CreateRequest.SysctlsEntry
-	nil,                      // 34: berth.agent.v1.Route.MetricsEntry
+	(*Sysctl)(nil),           // 12: berth.agent.v1.Sysctl
+	(*Interface)(nil),        // 13: berth.agent.v1.Interface
+	(*Address)(nil),          // 14: berth.agent.v1.Address
+	(*Route)(nil),            // 15: berth.agent.v1.Route
+	(*Hop)(nil),              // 16: berth.agent.v1.Hop
+	(*Neighbour)(nil),        // 17: berth.agent.v1.Neighbour
+	(*Rule)(nil),             // 18: berth.agent.v1.Rule
+	(*ExecRequest)(nil),      // 19: berth.agent.v1.ExecRequest
+	(*ContainerRequest)(nil), // 20: berth.agent.v1.ContainerRequest
+	(*ProcessRequest)(nil),   // 21: berth.agent.v1.ProcessRequest
+	(*SignalRequest)(nil),    // 22: berth.agent.v1.SignalRequest
+	(*FrozenResponse)(nil),   // 23: berth.agent.v1.FrozenResponse
+	(*UpdateRequest)(nil),    // 24: berth.agent.v1.UpdateRequest
+	(*RefreshRequest)(nil),   // 25: berth.agent.v1.RefreshRequest
+	(*StatsResponse)(nil),    // 26: berth.agent.v1.StatsResponse
+	(*ResizeRequest)(nil),    // 27: berth.agent.v1.ResizeRequest
+	(*DrainResponse)(nil),    // 28: berth.agent.v1.DrainResponse
+	(*DeleteRequest)(nil),    // 29: berth.agent.v1.DeleteRequest
+	(*Event)(nil),            // 30: berth.agent.v1.Event
+	(*Exit)(nil),             // 31: berth.agent.v1.Exit
+	(*OOM)(nil),              // 32: berth.agent.v1.OOM
+	nil,                      // 33: berth.agent.v1.CreateRequest.JoinEntry
+	nil,                      // 34: berth.agent.v1.CreateRequest.SysctlsEntry
+	nil,                      // 35: berth.agent.v1.Route.MetricsEntry
 }
 var file_agent_proto_depIdxs = []int32{
 	4,  // 0: berth.agent.v1.CreateRequest.stdio:type_name -> berth.agent.v1.Stdio
-	32, // 1: berth.agent.v1.CreateRequest.join:type_name -> berth.agent.v1.CreateRequest.JoinEntry
-	33, // 2: berth.agent.v1.CreateRequest.sysctls:type_name -> berth.agent.v1.CreateRequest.SysctlsEntry
+	33, // 1: berth.agent.v1.CreateRequest.join:type_name -> berth.agent.v1.CreateRequest.JoinEntry
+	34, // 2: berth.agent.v1.CreateRequest.sysctls:type_name -> berth.agent.v1.CreateRequest.SysctlsEntry
 	6,  // 3: berth.agent.v1.CreateRequest.mounts:type_name -> berth.agent.v1.Mount
 	8,  // 4: berth.agent.v1.CreateRequest.devices:type_name -> berth.agent.v1.BlockDevice
 	10, // 5: berth.agent.v1.CreateRequest.volumes:type_name -> berth.agent.v1.Volume
 	7,  // 6: berth.agent.v1.Mount.directories:type_name -> berth.agent.v1.Directory
-	12, // 7: berth.agent.v1.NetworkRequest.interfaces:type_name -> berth.agent.v1.Interface
-	14, // 8: berth.agent.v1.NetworkRequest.routes:type_name -> berth.agent.v1.Route
-	16, // 9: berth.agent.v1.NetworkRequest.neighbours:type_name -> berth.agent.v1.Neighbour
-	17, // 10: berth.agent.v1.NetworkRequest.rules:type_name -> berth.agent.v1.Rule
-	13, // 11: berth.agent.v1.Interface.addresses:type_name -> berth.agent.v1.Address
-	34, // 12: berth.agent.v1.Route.metrics:type_name -> berth.agent.v1.Route.MetricsEntry
-	15, // 13: berth.agent.v1.Route.hops:type_name -> berth.agent.v1.Hop
-	4,  // 14: berth.agent.v1.ExecRequest.stdio:type_name -> berth.agent.v1.Stdio
-	10, // 15: berth.agent.v1.RefreshRequest.volume:type_name -> berth.agent.v1.Volume
-	30, // 16: berth.agent.v1.Event.exit:type_name -> berth.agent.v1.Exit
-	31, // 17: berth.agent.v1.Event.oom:type_name -> berth.agent.v1.OOM
-	1,  // 18: berth.agent.v1.Agent.Renew:input_type -> berth.agent.v1.RenewRequest
-	3,  // 19: berth.agent.v1.Agent.Plug:input_type -> berth.agent.v1.PlugRequest
-	11, // 20: berth.agent.v1.Agent.SetUpNetwork:input_type -> berth.agent.v1.NetworkRequest
-	5,  // 21: berth.agent.v1.Agent.Create:input_type -> berth.agent.v1.CreateRequest
-	19, // 22: berth.agent.v1.Agent.Start:input_type -> berth.agent.v1.ContainerRequest
-	18, // 23: berth.agent.v1.Agent.Exec:input_type -> berth.agent.v1.ExecRequest
-	21, // 24: berth.agent.v1.Agent.Signal:input_type -> berth.agent.v1.SignalRequest
-	19, // 25: berth.agent.v1.Agent.Kill:input_type -> berth.agent.v1.ContainerRequest
-	19, // 26: berth.agent.v1.Agent.Pause:input_type -> berth.agent.v1.ContainerRequest
-	19, // 27: berth.agent.v1.Agent.Resume:input_type -> berth.agent.v1.ContainerRequest
-	2,  // 28: berth.agent.v1.Agent.SetClock:input_type -> berth.agent.v1.ClockRequest
-	19, // 29: berth.agent.v1.Agent.Frozen:input_type -> berth.agent.v1.ContainerRequest
-	19, // 30: berth.agent.v1.Agent.Thaw:input_type -> berth.agent.v1.ContainerRequest
-	23, // 31: berth.agent.v1.Agent.Update:input_type -> berth.agent.v1.UpdateRequest
-	19, // 32: berth.agent.v1.Agent.Stats:input_type -> berth.agent.v1.ContainerRequest
-	24, // 33: berth.agent.v1.Agent.Refresh:input_type -> berth.agent.v1.RefreshRequest
-	26, // 34: berth.agent.v1.Agent.Resize:input_type -> berth.agent.v1.ResizeRequest
-	20, // 35: berth.agent.v1.Agent.Drain:input_type -> berth.agent.v1.ProcessRequest
-	20, // 36: berth.agent.v1.Agent.Release:input_type -> berth.agent.v1.ProcessRequest
-	28, // 37: berth.agent.v1.Agent.Delete:input_type -> berth.agent.v1.DeleteRequest
-	9,  // 38: berth.agent.v1.Agent.RemoveDisk:input_type -> berth.agent.v1.DiskRequest
-	0,  // 39: berth.agent.v1.Agent.Shutdown:input_type -> berth.agent.v1.Empty
-	0,  // 40: berth.agent.v1.Agent.Renew:output_type -> berth.agent.v1.Empty
-	0,  // 41: berth.agent.v1.Agent.Plug:output_type -> berth.agent.v1.Empty
-	0,  // 42: berth.agent.v1.Agent.SetUpNetwork:output_type -> berth.agent.v1.Empty
-	0,  // 43: berth.agent.v1.Agent.Create:output_type -> berth.agent.v1.Empty
-	0,  // 44: berth.agent.v1.Agent.Start:output_type -> berth.agent.v1.Empty
-	0,  // 45: berth.agent.v1.Agent.Exec:output_type -> berth.agent.v1.Empty
-	0,  // 46: berth.agent.v1.Agent.Signal:output_type -> berth.agent.v1.Empty
-	0,  // 47: berth.agent.v1.Agent.Kill:output_type -> berth.agent.v1.Empty
-	0,  // 48: berth.agent.v1.Agent.Pause:output_type -> berth.agent.v1.Empty
-	0,  // 49: berth.agent.v1.Agent.Resume:output_type -> berth.agent.v1.Empty
-	0,  // 50: berth.agent.v1.Agent.SetClock:output_type -> berth.agent.v1.Empty
-	22, // 51: berth.agent.v1.Agent.Frozen:output_type -> berth.agent.v1.FrozenResponse
-	0,  // 52: berth.agent.v1.Agent.Thaw:output_type -> berth.agent.v1.Empty
-	0,  // 53: berth.agent.v1.Agent.Update:output_type -> berth.agent.v1.Empty
-	25, // 54: berth.agent.v1.Agent.Stats:output_type -> berth.agent.v1.StatsResponse
-	0,  // 55: berth.agent.v1.Agent.Refresh:output_type -> berth.agent.v1.Empty
-	0,  // 56: berth.agent.v1.Agent.Resize:output_type -> berth.agent.v1.Empty
-	27, // 57: berth.agent.v1.Agent.Drain:output_type -> berth.agent.v1.DrainResponse
-	0,  // 58: berth.agent.v1.Agent.Release:output_type -> berth.agent.v1.Empty
-	0,  // 59: berth.agent.v1.Agent.Delete:output_type -> berth.agent.v1.Empty
-	0,  // 60: berth.agent.v1.Agent.RemoveDisk:output_type -> berth.agent.v1.Empty
-	0,  // 61: berth.agent.v1.Agent.Shutdown:output_type -> berth.agent.v1.Empty
-	40, // [40:62] is the sub-list for method output_type
-	18, // [18:40] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	13, // 7: berth.agent.v1.NetworkRequest.interfaces:type_name -> berth.agent.v1.Interface
+	15, // 8: berth.agent.v1.NetworkRequest.routes:type_name -> berth.agent.v1.Route
+	17, // 9: berth.agent.v1.NetworkRequest.neighbours:type_name -> berth.agent.v1.Neighbour
+	18, // 10: berth.agent.v1.NetworkRequest.rules:type_name -> berth.agent.v1.Rule
+	12, // 11: berth.agent.v1.NetworkRequest.sysctls:type_name -> berth.agent.v1.Sysctl
+	14, // 12: berth.agent.v1.Interface.addresses:type_name -> berth.agent.v1.Address
+	35, // 13: berth.agent.v1.Route.metrics:type_name -> berth.agent.v1.Route.MetricsEntry
+	16, // 14: berth.agent.v1.Route.hops:type_name -> berth.agent.v1.Hop
+	4,  // 15: berth.agent.v1.ExecRequest.stdio:type_name -> berth.agent.v1.Stdio
+	10, // 16: berth.agent.v1.RefreshRequest.volume:type_name -> berth.agent.v1.Volume
+	31, // 17: berth.agent.v1.Event.exit:type_name -> berth.agent.v1.Exit
+	32, // 18: berth.agent.v1.Event.oom:type_name -> berth.agent.v1.OOM
+	1,  // 19: berth.agent.v1.Agent.Renew:input_type -> berth.agent.v1.RenewRequest
+	3,  // 20: berth.agent.v1.Agent.Plug:input_type -> berth.agent.v1.PlugRequest
+	11, // 21: berth.agent.v1.Agent.SetUpNetwork:input_type -> berth.agent.v1.NetworkRequest
+	5,  // 22: berth.agent.v1.Agent.Create:input_type -> berth.agent.v1.CreateRequest
+	20, // 23: berth.agent.v1.Agent.Start:input_type -> berth.agent.v1.ContainerRequest
+	19, // 24: berth.agent.v1.Agent.Exec:input_type -> berth.agent.v1.ExecRequest
+	22, // 25: berth.agent.v1.Agent.Signal:input_type -> berth.agent.v1.SignalRequest
+	20, // 26: berth.agent.v1.Agent.Kill:input_type -> berth.agent.v1.ContainerRequest
+	20, // 27: berth.agent.v1.Agent.Pause:input_type -> berth.agent.v1.ContainerRequest
+	20, // 28: berth.agent.v1.Agent.Resume:input_type -> berth.agent.v1.ContainerRequest
+	2,  // 29: berth.agent.v1.Agent.SetClock:input_type -> berth.agent.v1.ClockRequest
+	20, // 30: berth.agent.v1.Agent.Frozen:input_type -> berth.agent.v1.ContainerRequest
+	20, // 31: berth.agent.v1.Agent.Thaw:input_type -> berth.agent.v1.ContainerRequest
+	24, // 32: berth.agent.v1.Agent.Update:input_type -> berth.agent.v1.UpdateRequest
+	20, // 33: berth.agent.v1.Agent.Stats:input_type -> berth.agent.v1.ContainerRequest
+	25, // 34: berth.agent.v1.Agent.Refresh:input_type -> berth.agent.v1.RefreshRequest
+	27, // 35: berth.agent.v1.Agent.Resize:input_type -> berth.agent.v1.ResizeRequest
+	21, // 36: berth.agent.v1.Agent.Drain:input_type -> berth.agent.v1.ProcessRequest
+	21, // 37: berth.agent.v1.Agent.Release:input_type -> berth.agent.v1.ProcessRequest
+	29, // 38: berth.agent.v1.Agent.Delete:input_type -> berth.agent.v1.DeleteRequest
+	9,  // 39: berth.agent.v1.Agent.RemoveDisk:input_type -> berth.agent.v1.DiskRequest
+	0,  // 40: berth.agent.v1.Agent.Shutdown:input_type -> berth.agent.v1.Empty
+	0,  // 41: berth.agent.v1.Agent.Renew:output_type -> berth.agent.v1.Empty
+	0,  // 42: berth.agent.v1.Agent.Plug:output_type -> berth.agent.v1.Empty
+	0,  // 43: berth.agent.v1.Agent.SetUpNetwork:output_type -> berth.agent.v1.Empty
+	0,  // 44: berth.agent.v1.Agent.Create:output_type -> berth.agent.v1.Empty
+	0,  // 45: berth.agent.v1.Agent.Start:output_type -> berth.agent.v1.Empty
+	0,  // 46: berth.agent.v1.Agent.Exec:output_type -> berth.agent.v1.Empty
+	0,  // 47: berth.agent.v1.Agent.Signal:output_type -> berth.agent.v1.Empty
+	0,  // 48: berth.agent.v1.Agent.Kill:output_type -> berth.agent.v1.Empty
+	0,  // 49: berth.agent.v1.Agent.Pause:output_type -> berth.agent.v1.Empty
+	0,  // 50: berth.agent.v1.Agent.Resume:output_type -> berth.agent.v1.Empty
+	0,  // 51: berth.agent.v1.Agent.SetClock:output_type -> berth.agent.v1.Empty
+	23, // 52: berth.agent.v1.Agent.Frozen:output_type -> berth.agent.v1.FrozenResponse
+	0,  // 53: berth.agent.v1.Agent.Thaw:output_type -> berth.agent.v1.Empty
+	0,  // 54: berth.agent.v1.Agent.Update:output_type -> berth.agent.v1.Empty
+	26, // 55: berth.agent.v1.Agent.Stats:output_type -> berth.agent.v1.StatsResponse
+	0,  // 56: berth.agent.v1.Agent.Refresh:output_type -> berth.agent.v1.Empty
+	0,  // 57: berth.agent.v1.Agent.Resize:output_type -> berth.agent.v1.Empty
+	28, // 58: berth.agent.v1.Agent.Drain:output_type -> berth.agent.v1.DrainResponse
+	0,  // 59: berth.agent.v1.Agent.Release:output_type -> berth.agent.v1.Empty
+	0,  // 60: berth.agent.v1.Agent.Delete:output_type -> berth.agent.v1.Empty
+	0,  // 61: berth.agent.v1.Agent.RemoveDisk:output_type -> berth.agent.v1.Empty
+	0,  // 62: berth.agent.v1.Agent.Shutdown:output_type -> berth.agent.v1.Empty
+	41, // [41:63] is the sub-list for method output_type
+	19, // [19:41] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2507,7 +2577,7 @@ func file_agent_proto_init() {
 	if File_agent_proto != nil {
 		return
 	}
-	file_agent_proto_msgTypes[29].OneofWrappers = []any{
+	file_agent_proto_msgTypes[30].OneofWrappers = []any{
 		(*Event_Exit)(nil),
 		(*Event_Oom)(nil),
 	}
@@ -2517,7 +2587,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

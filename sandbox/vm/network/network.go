@@ -48,6 +48,9 @@ func Open(path string, ns *os.File, note func(Record) error) (n *Network, _ erro
 		if s.cards() == 0 {
 			return nil
 		}
+		if err := s.sysctls(); err != nil {
+			return fmt.Errorf("read the sysctls: %w", err)
+		}
 		record := Record{Path: path}
 		if record.Namespace, err = conn.Namespace(); err != nil {
 			return err

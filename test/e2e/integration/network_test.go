@@ -188,6 +188,30 @@ func TestRedirectsAreRemoved(t *testing.T) {
 	})
 }
 
+// TestNetworkSysctls has parameters of the pod's network namespace set, as the CNI
+// plugin tuning does, before there is a pod.
+func TestNetworkSysctls(t *testing.T) {
+	eachGuest(t, func(t *testing.T, r runtimeCase) {
+		ctx := testContext(t, shared)
+		path := emptyNetwork(t)
+		in(ctx, t, path, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "far")
+		in(ctx, t, path, "ip", "link", "set", "eth0", "up")
+		for _, set := range []string{"net.core.somaxconn=4711", "net.ipv4.tcp_keepalive_time=77", "net.ipv4.conf.eth0.arp_announce=2"} {
+			in(ctx, t, path, "sysctl", "-q", "-w", set)
+		}
+		c := create(ctx, t, shared, r, request{args: idle, spec: []oci.SpecOpts{
+			oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: path}),
+		}})
+		exit := start(ctx, t, c.task)
+		out, code := c.exec1(ctx, t, "look", nil, "sh", "-c", "cd /proc/sys/net; cat core/somaxconn ipv4/tcp_keepalive_time ipv4/conf/eth0/arp_announce")
+		if code != 0 || out != "4711\n77\n2\n" {
+			t.Errorf("status %d, the guest has\n%s", code, out)
+		}
+		kill(ctx, t, c.task, unix.SIGKILL)
+		c.delete(ctx, t, status(ctx, t, exit))
+	})
+}
+
 // TestNoNetwork has a container without a network: neither it nor the machine
 // is in anybody else's network namespace.
 func TestNoNetwork(t *testing.T) {
