@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -35,8 +34,8 @@ type booter struct {
 // booting is one machine on its way.
 type booting struct {
 	booter
-	left  traces
-	spare *network.Spare // nil unless the network may come later
+	left traces
+	late *network.Late // nil unless the network may come later
 }
 
 func (b booter) boot(ctx context.Context, r remote.BootRequest) (remote.Machine, error) {
@@ -76,23 +75,19 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 			retErr = errors.Join(retErr, b.undo(ctx))
 		}
 	}()
-	if b.spare != nil {
-		defer func() {
-			b.spare.CloseTap()
-			if retErr != nil {
-				retErr = errors.Join(retErr, b.spare.Close())
-			}
-		}()
-		net.Request.Spare = b.spare.MAC
-	}
+	defer func() {
+		if b.late != nil && retErr != nil {
+			retErr = errors.Join(retErr, b.late.Close())
+		}
+	}()
 	var nics []vm.NIC
-	for _, n := range slices.Concat(net.NICs, b.spareNIC()) {
+	for _, n := range net.NICs {
 		nics = append(nics, vm.NIC{Tap: n.Tap, MAC: n.MAC})
 	}
 	own := conf.UIDBase + os.Getpid()
 	m, err := b.machine(ctx, r.Spec.Hostname, vm.Config{
 		ID: b.id, Supervisor: b.sup, Image: img, Accel: []vm.Accel{accel}, MemoryMiB: conf.Class(memory), CPUs: cpus,
-		Share: r.Share, ShareCached: conf.ShareCache == configs.CacheAlways, NICs: nics, VFIO: passed, Network: namespace, QEMU: conf.QEMU, Virtiofsd: conf.Virtiofsd,
+		Share: r.Share, ShareCached: conf.ShareCache == configs.CacheAlways, NICs: nics, LaterNICs: b.late != nil, VFIO: passed, Network: namespace, QEMU: conf.QEMU, Virtiofsd: conf.Virtiofsd,
 		Launcher: []string{self, launchArg}, UID: own, GID: own, Cgroup: cgroupsPath(r.Spec, b.id),
 	})
 	if err != nil {
@@ -104,7 +99,7 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 			return nil, errors.Join(err, m.Close(context.WithoutCancel(ctx)))
 		}
 	}
-	return machine{Machine: m, state: b.state, left: b.left, network: net.Request, spare: b.spare, taken: new(bool)}, nil
+	return machine{Machine: m, state: b.state, left: b.left, network: net.Request, late: b.late, taken: new(taken)}, nil
 }
 
 // accelerator is what runs the guests of a configuration here.
@@ -136,7 +131,7 @@ func (b *booting) openNetwork(ctx context.Context, spec *specs.Spec) (namespace 
 	}
 	if path == "" {
 		if namespace, err = network.NewNamespace(); err == nil {
-			b.spare, err = network.NewSpare(namespace)
+			b.late, err = network.NewLate(namespace)
 		}
 	} else {
 		namespace, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -152,9 +147,8 @@ func (b *booting) openNetwork(ctx context.Context, spec *specs.Spec) (namespace 
 		return b.state.write(b.left)
 	})
 	if err != nil {
-		if b.spare != nil {
-			b.spare.CloseTap()
-			_ = b.spare.Close()
+		if b.late != nil {
+			_ = b.late.Close()
 		}
 		return nil, nil, errors.Join(err, b.undo(ctx), namespace.Close())
 	}
@@ -168,12 +162,4 @@ func cgroupsPath(spec *specs.Spec, id string) string {
 		return path
 	}
 	return "/berth/" + id
-}
-
-// spareNIC is the NIC whose interface may come later.
-func (b *booting) spareNIC() []network.NIC {
-	if b.spare == nil {
-		return nil
-	}
-	return []network.NIC{b.spare.NIC}
 }

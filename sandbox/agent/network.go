@@ -23,16 +23,6 @@ func (s *server) SetUpNetwork(_ context.Context, r *agentapi.NetworkRequest) (*a
 	if !s.cfg.Network {
 		return nil, fmt.Errorf("this agent's network is not a guest's: %w", errdefs.ErrFailedPrecondition)
 	}
-	if len(r.Spare) > 0 && s.spare == nil {
-		var err error
-		s.spare, err = hideSpare(r.Spare)
-		return &agentapi.Empty{}, err
-	}
-	if len(r.Spare) > 0 {
-		if err := s.spare.take(r); err != nil {
-			return nil, err
-		}
-	}
 	return &agentapi.Empty{}, SetUpNetwork(r)
 }
 

@@ -101,7 +101,6 @@ type server struct {
 	telling  sync.Mutex // one event at a time
 
 	starting places
-	spare    *spare // set by the first SetUpNetwork, before the first Create
 
 	shm     sync.Mutex // held while it is being made
 	shmMade bool

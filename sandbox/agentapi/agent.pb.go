@@ -829,10 +829,6 @@ type NetworkRequest struct {
 	Routes     []*Route     `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`
 	Neighbours []*Neighbour `protobuf:"bytes,3,rep,name=neighbours,proto3" json:"neighbours,omitempty"`
 	Rules      []*Rule      `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
-	// spare is the address of a NIC that stands for nothing yet and is not to be
-	// seen; with interfaces, of the NIC that is to be the one of them that has an
-	// address, and to have that.
-	Spare []byte `protobuf:"bytes,5,opt,name=spare,proto3" json:"spare,omitempty"`
 	// sysctls are set in their order, before addresses and routes are there. What
 	// the guest's kernel does not have, or not with that value, is left as it is.
 	Sysctls       []*Sysctl `protobuf:"bytes,6,rep,name=sysctls,proto3" json:"sysctls,omitempty"`
@@ -894,13 +890,6 @@ func (x *NetworkRequest) GetNeighbours() []*Neighbour {
 func (x *NetworkRequest) GetRules() []*Rule {
 	if x != nil {
 		return x.Rules
-	}
-	return nil
-}
-
-func (x *NetworkRequest) GetSpare() []byte {
-	if x != nil {
-		return x.Spare
 	}
 	return nil
 }
@@ -2321,7 +2310,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\"0\n" +
 	"\x06Volume\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\tR\x04data\"\xa9\x02\n" +
+	"\x04data\x18\x02 \x01(\tR\x04data\"\x99\x02\n" +
 	"\x0eNetworkRequest\x129\n" +
 	"\n" +
 	"interfaces\x18\x01 \x03(\v2\x19.berth.agent.v1.InterfaceR\n" +
@@ -2330,9 +2319,8 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"neighbours\x18\x03 \x03(\v2\x19.berth.agent.v1.NeighbourR\n" +
 	"neighbours\x12*\n" +
-	"\x05rules\x18\x04 \x03(\v2\x14.berth.agent.v1.RuleR\x05rules\x12\x14\n" +
-	"\x05spare\x18\x05 \x01(\fR\x05spare\x120\n" +
-	"\asysctls\x18\x06 \x03(\v2\x16.berth.agent.v1.SysctlR\asysctls\"2\n" +
+	"\x05rules\x18\x04 \x03(\v2\x14.berth.agent.v1.RuleR\x05rules\x120\n" +
+	"\asysctls\x18\x06 \x03(\v2\x16.berth.agent.v1.SysctlR\asysctlsJ\x04\b\x05\x10\x06\"2\n" +
 	"\x06Sysctl\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"\xaf\x01\n" +

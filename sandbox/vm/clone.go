@@ -72,30 +72,10 @@ func (m *Machine) goOn(ctx context.Context, c Config) error {
 	if err := m.load(ctx, c.origin.state); err != nil {
 		return err
 	}
-	if err := m.plug(ctx, c); err != nil {
+	if err := m.plugAll(ctx, c); err != nil {
 		return err
 	}
 	return m.Resume(ctx)
-}
-
-// plug puts the share and the NICs into ports.
-func (m *Machine) plug(ctx context.Context, c Config) error {
-	var devices []map[string]any
-	if c.Share != "" {
-		devices = append(devices, map[string]any{"driver": "vhost-user-fs-pci", "chardev": "share", "tag": ShareTag})
-	}
-	for i, n := range c.NICs {
-		devices = append(devices, map[string]any{
-			"driver": "virtio-net-pci", "netdev": fmt.Sprintf("nic%d", i), "mac": mac(n), "romfile": "",
-		})
-	}
-	for i, d := range devices {
-		d["bus"], d["id"] = fmt.Sprintf("port%d", i), fmt.Sprintf("plugged%d", i)
-		if err := m.qmp.Execute(ctx, "device_add", d, nil); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // reopen gives the file an offset of its own: clones read it at the same time.

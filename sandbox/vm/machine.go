@@ -43,6 +43,7 @@ type Machine struct {
 	cpuset    bool          // it has been bound to CPUs; whoever calls Limit has this
 
 	disks disks
+	ports chan int // the numbers of those that are free
 
 	migrated chan string // capacity 4: how far a migration is
 	memory   *os.File    // of a template, until Record
@@ -54,7 +55,7 @@ func newMachine(c *Config, accel Accel) *Machine {
 		id: c.ID, accel: accel, memoryMiB: c.MemoryMiB, cpus: c.CPUs, private: c.origin.private, ballooned: make(chan struct{}, 1), console: newTail(consoleSize), log: newTail(vmmSize),
 		kill: make(chan string, 1), shutdown: make(chan string, 1),
 		done: make(chan struct{}), gone: make(chan struct{}),
-		disks: newDisks(), migrated: make(chan string, 4),
+		disks: newDisks(), ports: c.freePorts(), migrated: make(chan string, 4),
 	}
 }
 
