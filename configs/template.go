@@ -10,8 +10,8 @@ const (
 	NoTemplate TemplateMode = "off"
 	// CopiedTemplate has machines begin as copies of one that has booted.
 	CopiedTemplate TemplateMode = "copy"
-	// SharedTemplate has those that share no files with the host share the
-	// memory that they do not write to as well; the others are copies.
+	// SharedTemplate has them begin so, and share the memory that they do not
+	// write to.
 	SharedTemplate TemplateMode = "cow"
 )
 

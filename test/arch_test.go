@@ -51,13 +51,14 @@ var allowed = map[string][]string{
 	"berth/gpu/rootfs":     {},
 	"berth/configs":        {},
 
-	"berth/sandbox/vm":             {"berth/process", "berth/process/cgroup", "berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/kvm", "berth/sandbox/vm/qmp", "berth/sandbox/vm/vfio"},
+	"berth/sandbox/vm":             {"berth/process", "berth/process/cgroup", "berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/kvm", "berth/sandbox/vm/qmp", "berth/sandbox/vm/vfio", "berth/sandbox/vm/vhostuser"},
 	"berth/sandbox/template":       {"berth/process", "berth/process/cgroup", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/sandbox/vm", "berth/sandbox/vm/image"},
 	"berth/sandbox/vm/jail":        {},
 	"berth/sandbox/vm/kvm":         {},
 	"berth/sandbox/vm/network":     {"berth/sandbox/agentapi", "berth/sandbox/netlink"},
 	"berth/sandbox/vm/qmp":         {},
 	"berth/sandbox/vm/vfio":        {},
+	"berth/sandbox/vm/vhostuser":   {},
 	"berth/sandbox/vm/image":       {},
 	"berth/sandbox/vm/image/build": {"berth/sandbox/vm/image"},
 

@@ -85,6 +85,7 @@ func serve(port *os.File, supervisor *process.Supervisor) (bool, error) {
 			renewed.Store(true)
 			return agent.Renew(r)
 		},
+		SetClock: agent.SetClock,
 		PowerOff: func() { _ = session.Close() },
 	})
 	return renewed.Load(), err

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -35,8 +34,8 @@ type booter struct {
 // booting is one machine on its way.
 type booting struct {
 	booter
-	left  traces
-	spare *network.Spare // nil unless the network may come later
+	left traces
+	late *network.Late // nil unless the network may come later
 }
 
 func (b booter) boot(ctx context.Context, r remote.BootRequest) (remote.Machine, error) {
@@ -76,23 +75,19 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 			retErr = errors.Join(retErr, b.undo(ctx))
 		}
 	}()
-	if b.spare != nil {
-		defer func() {
-			b.spare.CloseTap()
-			if retErr != nil {
-				retErr = errors.Join(retErr, b.spare.Close())
-			}
-		}()
-		net.Request.Spare = b.spare.MAC
-	}
+	defer func() {
+		if b.late != nil && retErr != nil {
+			retErr = errors.Join(retErr, b.late.Close())
+		}
+	}()
 	var nics []vm.NIC
-	for _, n := range slices.Concat(net.NICs, b.spareNIC()) {
+	for _, n := range net.NICs {
 		nics = append(nics, vm.NIC{Tap: n.Tap, MAC: n.MAC})
 	}
 	own := conf.UIDBase + os.Getpid()
 	c := configured(conf)
 	c.ID, c.Supervisor, c.Image, c.Accel, c.MemoryMiB, c.CPUs = b.id, b.sup, img, []vm.Accel{accel}, conf.Class(memory), cpus
-	c.Share, c.NICs, c.VFIO, c.Network = r.Share, nics, passed, namespace
+	c.Share, c.NICs, c.LaterNICs, c.VFIO, c.Network = r.Share, nics, b.late != nil, passed, namespace
 	c.Launcher, c.UID, c.GID, c.Cgroup = []string{self, launchArg}, own, own, cgroupsPath(r.Spec, b.id)
 	m, err := b.machine(ctx, r.Spec.Hostname, c)
 	if err != nil {
@@ -104,7 +99,7 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 			return nil, errors.Join(err, m.Close(context.WithoutCancel(ctx)))
 		}
 	}
-	return machine{Machine: m, state: b.state, left: b.left, network: net.Request, spare: b.spare, taken: new(bool)}, nil
+	return machine{Machine: m, state: b.state, left: b.left, network: net.Request, late: b.late, taken: new(taken)}, nil
 }
 
 // configured is what a configuration says of each machine.
@@ -141,7 +136,7 @@ func (b *booting) openNetwork(ctx context.Context, spec *specs.Spec) (namespace 
 	}
 	if path == "" {
 		if namespace, err = network.NewNamespace(); err == nil {
-			b.spare, err = network.NewSpare(namespace)
+			b.late, err = network.NewLate(namespace)
 		}
 	} else {
 		namespace, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -157,9 +152,8 @@ func (b *booting) openNetwork(ctx context.Context, spec *specs.Spec) (namespace 
 		return b.state.write(b.left)
 	})
 	if err != nil {
-		if b.spare != nil {
-			b.spare.CloseTap()
-			_ = b.spare.Close()
+		if b.late != nil {
+			_ = b.late.Close()
 		}
 		return nil, nil, errors.Join(err, b.undo(ctx), namespace.Close())
 	}
@@ -173,12 +167,4 @@ func cgroupsPath(spec *specs.Spec, id string) string {
 		return path
 	}
 	return "/berth/" + id
-}
-
-// spareNIC is the NIC whose interface may come later.
-func (b *booting) spareNIC() []network.NIC {
-	if b.spare == nil {
-		return nil
-	}
-	return []network.NIC{b.spare.NIC}
 }

@@ -21,21 +21,37 @@ type machine struct {
 	state   state
 	left    traces
 	network *agentapi.NetworkRequest
-	spare   *network.Spare // nil without one
-	taken   *bool          // what it stands for was told
+	late    *network.Late // nil unless the network may come later
+	taken   *taken
+}
+
+// taken is what became of a network that came later. It belongs to the one who is
+// in LateNetwork.
+type taken struct {
+	done bool
+	err  error // for good: some of it may be in the machine
 }
 
 var _ remote.LateNetworker = machine{}
 
-// LateNetwork is what has come into a namespace that was made with the machine.
-// It is called by one at a time.
-func (m machine) LateNetwork() (*agentapi.NetworkRequest, error) {
-	if m.spare == nil || *m.taken {
-		return nil, nil
+// LateNetwork is what has come into a namespace that was made with the machine,
+// which then has a NIC for each interface. It is called by one at a time.
+func (m machine) LateNetwork(ctx context.Context) (*agentapi.NetworkRequest, error) {
+	if m.late == nil || m.taken.done || m.taken.err != nil {
+		return nil, m.taken.err
 	}
-	request, err := m.spare.Take()
-	*m.taken = request != nil
-	return request, err
+	net, err := m.late.Take(m.FreePorts())
+	if net == nil || err != nil {
+		return nil, err
+	}
+	defer net.Close()
+	for _, n := range net.NICs {
+		if m.taken.err = m.AddNIC(ctx, vm.NIC{Tap: n.Tap, MAC: n.MAC}); m.taken.err != nil {
+			return nil, m.taken.err
+		}
+	}
+	m.taken.done = true
+	return net.Request, nil
 }
 
 // Close lets go of the machine, and of what was noted for others to do so.
@@ -43,8 +59,8 @@ func (m machine) Close(ctx context.Context) error {
 	if err := m.Machine.Close(ctx); err != nil {
 		return err
 	}
-	if m.spare != nil {
-		if err := m.spare.Close(); err != nil {
+	if m.late != nil {
+		if err := m.late.Close(); err != nil {
 			return err
 		}
 	}
@@ -58,7 +74,7 @@ func (m machine) Close(ctx context.Context) error {
 
 // Network is the pod's; a guest has nothing to do for one that is empty.
 func (m machine) Network() *agentapi.NetworkRequest {
-	if len(m.network.Interfaces) == 0 && len(m.network.Spare) == 0 {
+	if len(m.network.Interfaces) == 0 {
 		return nil
 	}
 	return m.network

@@ -6,7 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -19,16 +22,6 @@ import (
 func (s *server) SetUpNetwork(_ context.Context, r *agentapi.NetworkRequest) (*agentapi.Empty, error) {
 	if !s.cfg.Network {
 		return nil, fmt.Errorf("this agent's network is not a guest's: %w", errdefs.ErrFailedPrecondition)
-	}
-	if len(r.Spare) > 0 && s.spare == nil {
-		var err error
-		s.spare, err = hideSpare(r.Spare)
-		return &agentapi.Empty{}, err
-	}
-	if len(r.Spare) > 0 {
-		if err := s.spare.take(r); err != nil {
-			return nil, err
-		}
 	}
 	return &agentapi.Empty{}, SetUpNetwork(r)
 }
@@ -57,6 +50,11 @@ func (n *network) setUp(r *agentapi.NetworkRequest) error {
 	}
 	if err := n.rename(r.Interfaces); err != nil {
 		return err
+	}
+	for _, s := range r.Sysctls {
+		if err := tryParameter(s); err != nil {
+			return err
+		}
 	}
 	for _, i := range r.Interfaces {
 		if err := n.raise(i); err != nil {
@@ -128,6 +126,19 @@ func (n *network) rename(interfaces []*agentapi.Interface) error {
 				return fmt.Errorf("name the interface %s: %w", name(i), err)
 			}
 		}
+	}
+	return nil
+}
+
+// tryParameter sets a parameter of the namespace of the calling thread, if its
+// kernel has one that can have that value.
+func tryParameter(s *agentapi.Sysctl) error {
+	if !filepath.IsLocal(s.Name) {
+		return fmt.Errorf("sysctl %q is none of the network's: %w", s.Name, errdefs.ErrInvalidArgument)
+	}
+	err := os.WriteFile(filepath.Join("/proc/sys/net", s.Name), []byte(s.Value), 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("set net/%s to %q: %w", s.Name, s.Value, err)
 	}
 	return nil
 }

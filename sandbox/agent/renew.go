@@ -34,9 +34,8 @@ func Renew(r *agentapi.RenewRequest) error {
 		return fmt.Errorf("%d bytes of entropy and a machine id of %d: %d and 16 are needed: %w",
 			len(r.Entropy), len(r.MachineId), minEntropy, errdefs.ErrInvalidArgument)
 	}
-	now := unix.NsecToTimespec(r.Time)
-	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &now); err != nil {
-		return fmt.Errorf("set the clock: %w", err)
+	if err := SetClock(r.Time); err != nil {
+		return err
 	}
 	if err := addEntropy(r.Entropy); err != nil {
 		return fmt.Errorf("add entropy: %w", err)

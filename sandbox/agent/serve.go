@@ -49,6 +49,9 @@ type Config struct {
 	Network bool
 	// Renew makes a clone a machine of its own; nil where this is none.
 	Renew func(*agentapi.RenewRequest) error
+	// SetClock sets the guest's clock, in nanoseconds since 1970; nil where that is
+	// the host's own.
+	SetClock func(int64) error
 	// PowerOff ends the guest, once Shutdown was answered; nil does nothing.
 	PowerOff func()
 }
@@ -98,7 +101,6 @@ type server struct {
 	telling  sync.Mutex // one event at a time
 
 	starting places
-	spare    *spare // set by the first SetUpNetwork, before the first Create
 
 	shm     sync.Mutex // held while it is being made
 	shmMade bool

@@ -133,6 +133,51 @@ func (x *RenewRequest) GetMachineId() []byte {
 	return nil
 }
 
+type ClockRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// time is that of the host, in nanoseconds since 1970.
+	Time          int64 `protobuf:"varint,1,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClockRequest) Reset() {
+	*x = ClockRequest{}
+	mi := &file_agent_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClockRequest) ProtoMessage() {}
+
+func (x *ClockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClockRequest.ProtoReflect.Descriptor instead.
+func (*ClockRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ClockRequest) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
 type PlugRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// share is true if there is one to mount.
@@ -145,7 +190,7 @@ type PlugRequest struct {
 
 func (x *PlugRequest) Reset() {
 	*x = PlugRequest{}
-	mi := &file_agent_proto_msgTypes[2]
+	mi := &file_agent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -157,7 +202,7 @@ func (x *PlugRequest) String() string {
 func (*PlugRequest) ProtoMessage() {}
 
 func (x *PlugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[2]
+	mi := &file_agent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -170,7 +215,7 @@ func (x *PlugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlugRequest.ProtoReflect.Descriptor instead.
 func (*PlugRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{2}
+	return file_agent_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PlugRequest) GetShare() bool {
@@ -201,7 +246,7 @@ type Stdio struct {
 
 func (x *Stdio) Reset() {
 	*x = Stdio{}
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -213,7 +258,7 @@ func (x *Stdio) String() string {
 func (*Stdio) ProtoMessage() {}
 
 func (x *Stdio) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -226,7 +271,7 @@ func (x *Stdio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stdio.ProtoReflect.Descriptor instead.
 func (*Stdio) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3}
+	return file_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Stdio) GetStdin() uint32 {
@@ -289,7 +334,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -301,7 +346,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -314,7 +359,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{4}
+	return file_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateRequest) GetContainer() string {
@@ -440,7 +485,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -452,7 +497,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -465,7 +510,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Mount) GetTarget() string {
@@ -529,7 +574,7 @@ type Directory struct {
 
 func (x *Directory) Reset() {
 	*x = Directory{}
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -541,7 +586,7 @@ func (x *Directory) String() string {
 func (*Directory) ProtoMessage() {}
 
 func (x *Directory) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -554,7 +599,7 @@ func (x *Directory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Directory.ProtoReflect.Descriptor instead.
 func (*Directory) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Directory) GetName() string {
@@ -603,7 +648,7 @@ type BlockDevice struct {
 
 func (x *BlockDevice) Reset() {
 	*x = BlockDevice{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +660,7 @@ func (x *BlockDevice) String() string {
 func (*BlockDevice) ProtoMessage() {}
 
 func (x *BlockDevice) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +673,7 @@ func (x *BlockDevice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockDevice.ProtoReflect.Descriptor instead.
 func (*BlockDevice) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *BlockDevice) GetDisk() string {
@@ -683,7 +728,7 @@ type DiskRequest struct {
 
 func (x *DiskRequest) Reset() {
 	*x = DiskRequest{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +740,7 @@ func (x *DiskRequest) String() string {
 func (*DiskRequest) ProtoMessage() {}
 
 func (x *DiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +753,7 @@ func (x *DiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskRequest.ProtoReflect.Descriptor instead.
 func (*DiskRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DiskRequest) GetDisk() string {
@@ -733,7 +778,7 @@ type Volume struct {
 
 func (x *Volume) Reset() {
 	*x = Volume{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +790,7 @@ func (x *Volume) String() string {
 func (*Volume) ProtoMessage() {}
 
 func (x *Volume) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +803,7 @@ func (x *Volume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Volume.ProtoReflect.Descriptor instead.
 func (*Volume) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Volume) GetName() string {
@@ -784,17 +829,16 @@ type NetworkRequest struct {
 	Routes     []*Route     `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`
 	Neighbours []*Neighbour `protobuf:"bytes,3,rep,name=neighbours,proto3" json:"neighbours,omitempty"`
 	Rules      []*Rule      `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
-	// spare is the address of a NIC that stands for nothing yet and is not to be
-	// seen; with interfaces, of the NIC that is to be the one of them that has an
-	// address, and to have that.
-	Spare         []byte `protobuf:"bytes,5,opt,name=spare,proto3" json:"spare,omitempty"`
+	// sysctls are set in their order, before addresses and routes are there. What
+	// the guest's kernel does not have, or not with that value, is left as it is.
+	Sysctls       []*Sysctl `protobuf:"bytes,6,rep,name=sysctls,proto3" json:"sysctls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -806,7 +850,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -819,7 +863,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NetworkRequest) GetInterfaces() []*Interface {
@@ -850,11 +894,65 @@ func (x *NetworkRequest) GetRules() []*Rule {
 	return nil
 }
 
-func (x *NetworkRequest) GetSpare() []byte {
+func (x *NetworkRequest) GetSysctls() []*Sysctl {
 	if x != nil {
-		return x.Spare
+		return x.Sysctls
 	}
 	return nil
+}
+
+// Sysctl is a parameter of a network namespace.
+type Sysctl struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is its place below /proc/sys/net.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sysctl) Reset() {
+	*x = Sysctl{}
+	mi := &file_agent_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sysctl) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sysctl) ProtoMessage() {}
+
+func (x *Sysctl) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sysctl.ProtoReflect.Descriptor instead.
+func (*Sysctl) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Sysctl) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Sysctl) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
 }
 
 type Interface struct {
@@ -874,7 +972,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +984,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +997,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Interface) GetName() string {
@@ -958,7 +1056,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1068,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1081,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Address) GetLocal() []byte {
@@ -1043,7 +1141,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1153,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1166,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Route) GetDestination() []byte {
@@ -1161,7 +1259,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1271,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1284,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Hop) GetInterface() string {
@@ -1228,7 +1326,7 @@ type Neighbour struct {
 
 func (x *Neighbour) Reset() {
 	*x = Neighbour{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1338,7 @@ func (x *Neighbour) String() string {
 func (*Neighbour) ProtoMessage() {}
 
 func (x *Neighbour) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1351,7 @@ func (x *Neighbour) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbour.ProtoReflect.Descriptor instead.
 func (*Neighbour) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Neighbour) GetInterface() string {
@@ -1288,7 +1386,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1300,7 +1398,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1313,7 +1411,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Rule) GetMessage() []byte {
@@ -1338,7 +1436,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1448,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1461,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExecRequest) GetContainer() string {
@@ -1417,7 +1515,7 @@ type ContainerRequest struct {
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1527,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1540,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ContainerRequest) GetContainer() string {
@@ -1461,7 +1559,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1571,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1584,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ProcessRequest) GetProcess() uint64 {
@@ -1508,7 +1606,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1520,7 +1618,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1533,7 +1631,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SignalRequest) GetProcess() uint64 {
@@ -1566,7 +1664,7 @@ type FrozenResponse struct {
 
 func (x *FrozenResponse) Reset() {
 	*x = FrozenResponse{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1676,7 @@ func (x *FrozenResponse) String() string {
 func (*FrozenResponse) ProtoMessage() {}
 
 func (x *FrozenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1689,7 @@ func (x *FrozenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenResponse.ProtoReflect.Descriptor instead.
 func (*FrozenResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FrozenResponse) GetFrozen() bool {
@@ -1612,7 +1710,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +1722,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +1735,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UpdateRequest) GetContainer() string {
@@ -1664,7 +1762,7 @@ type RefreshRequest struct {
 
 func (x *RefreshRequest) Reset() {
 	*x = RefreshRequest{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1774,7 @@ func (x *RefreshRequest) String() string {
 func (*RefreshRequest) ProtoMessage() {}
 
 func (x *RefreshRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1787,7 @@ func (x *RefreshRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshRequest.ProtoReflect.Descriptor instead.
 func (*RefreshRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RefreshRequest) GetContainer() string {
@@ -1717,7 +1815,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1827,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1840,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StatsResponse) GetTypeUrl() string {
@@ -1770,7 +1868,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +1880,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +1893,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ResizeRequest) GetProcess() uint64 {
@@ -1831,7 +1929,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +1941,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +1954,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DrainResponse) GetStdout() uint64 {
@@ -1883,7 +1981,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1895,7 +1993,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1908,7 +2006,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{27}
+	return file_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeleteRequest) GetContainer() string {
@@ -1940,7 +2038,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2050,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2063,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{28}
+	return file_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -2024,7 +2122,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2036,7 +2134,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2049,7 +2147,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{29}
+	return file_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Exit) GetProcess() uint64 {
@@ -2095,7 +2193,7 @@ type OOM struct {
 
 func (x *OOM) Reset() {
 	*x = OOM{}
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2107,7 +2205,7 @@ func (x *OOM) String() string {
 func (*OOM) ProtoMessage() {}
 
 func (x *OOM) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2120,7 +2218,7 @@ func (x *OOM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOM.ProtoReflect.Descriptor instead.
 func (*OOM) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{30}
+	return file_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *OOM) GetContainer() string {
@@ -2155,7 +2253,9 @@ const file_agent_proto_rawDesc = "" +
 	"\aentropy\x18\x02 \x01(\fR\aentropy\x12\x1a\n" +
 	"\bhostname\x18\x03 \x01(\tR\bhostname\x12\x1d\n" +
 	"\n" +
-	"machine_id\x18\x04 \x01(\fR\tmachineId\"7\n" +
+	"machine_id\x18\x04 \x01(\fR\tmachineId\"\"\n" +
+	"\fClockRequest\x12\x12\n" +
+	"\x04time\x18\x01 \x01(\x03R\x04time\"7\n" +
 	"\vPlugRequest\x12\x14\n" +
 	"\x05share\x18\x01 \x01(\bR\x05share\x12\x12\n" +
 	"\x04macs\x18\x02 \x03(\fR\x04macs\"i\n" +
@@ -2210,7 +2310,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\"0\n" +
 	"\x06Volume\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\tR\x04data\"\xf7\x01\n" +
+	"\x04data\x18\x02 \x01(\tR\x04data\"\x99\x02\n" +
 	"\x0eNetworkRequest\x129\n" +
 	"\n" +
 	"interfaces\x18\x01 \x03(\v2\x19.berth.agent.v1.InterfaceR\n" +
@@ -2219,8 +2319,11 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"neighbours\x18\x03 \x03(\v2\x19.berth.agent.v1.NeighbourR\n" +
 	"neighbours\x12*\n" +
-	"\x05rules\x18\x04 \x03(\v2\x14.berth.agent.v1.RuleR\x05rules\x12\x14\n" +
-	"\x05spare\x18\x05 \x01(\fR\x05spare\"\xaf\x01\n" +
+	"\x05rules\x18\x04 \x03(\v2\x14.berth.agent.v1.RuleR\x05rules\x120\n" +
+	"\asysctls\x18\x06 \x03(\v2\x16.berth.agent.v1.SysctlR\asysctlsJ\x04\b\x05\x10\x06\"2\n" +
+	"\x06Sysctl\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xaf\x01\n" +
 	"\tInterface\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\fR\x03mac\x12\x10\n" +
@@ -2309,8 +2412,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x03OOM\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x14\n" +
 	"\x05kills\x18\x02 \x01(\x04R\x05kills\x12\x18\n" +
-	"\amachine\x18\x03 \x01(\bR\amachine2\xeb\n" +
-	"\n" +
+	"\amachine\x18\x03 \x01(\bR\amachine2\xac\v\n" +
 	"\x05Agent\x12<\n" +
 	"\x05Renew\x12\x1c.berth.agent.v1.RenewRequest\x1a\x15.berth.agent.v1.Empty\x12:\n" +
 	"\x04Plug\x12\x1b.berth.agent.v1.PlugRequest\x1a\x15.berth.agent.v1.Empty\x12E\n" +
@@ -2321,7 +2423,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x06Signal\x12\x1d.berth.agent.v1.SignalRequest\x1a\x15.berth.agent.v1.Empty\x12?\n" +
 	"\x04Kill\x12 .berth.agent.v1.ContainerRequest\x1a\x15.berth.agent.v1.Empty\x12@\n" +
 	"\x05Pause\x12 .berth.agent.v1.ContainerRequest\x1a\x15.berth.agent.v1.Empty\x12A\n" +
-	"\x06Resume\x12 .berth.agent.v1.ContainerRequest\x1a\x15.berth.agent.v1.Empty\x12J\n" +
+	"\x06Resume\x12 .berth.agent.v1.ContainerRequest\x1a\x15.berth.agent.v1.Empty\x12?\n" +
+	"\bSetClock\x12\x1c.berth.agent.v1.ClockRequest\x1a\x15.berth.agent.v1.Empty\x12J\n" +
 	"\x06Frozen\x12 .berth.agent.v1.ContainerRequest\x1a\x1e.berth.agent.v1.FrozenResponse\x12?\n" +
 	"\x04Thaw\x12 .berth.agent.v1.ContainerRequest\x1a\x15.berth.agent.v1.Empty\x12>\n" +
 	"\x06Update\x12\x1d.berth.agent.v1.UpdateRequest\x1a\x15.berth.agent.v1.Empty\x12H\n" +
@@ -2347,109 +2450,114 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_agent_proto_goTypes = []any{
 	(*Empty)(nil),            // 0: berth.agent.v1.Empty
 	(*RenewRequest)(nil),     // 1: berth.agent.v1.RenewRequest
-	(*PlugRequest)(nil),      // 2: berth.agent.v1.PlugRequest
-	(*Stdio)(nil),            // 3: berth.agent.v1.Stdio
-	(*CreateRequest)(nil),    // 4: berth.agent.v1.CreateRequest
-	(*Mount)(nil),            // 5: berth.agent.v1.Mount
-	(*Directory)(nil),        // 6: berth.agent.v1.Directory
-	(*BlockDevice)(nil),      // 7: berth.agent.v1.BlockDevice
-	(*DiskRequest)(nil),      // 8: berth.agent.v1.DiskRequest
-	(*Volume)(nil),           // 9: berth.agent.v1.Volume
-	(*NetworkRequest)(nil),   // 10: berth.agent.v1.NetworkRequest
-	(*Interface)(nil),        // 11: berth.agent.v1.Interface
-	(*Address)(nil),          // 12: berth.agent.v1.Address
-	(*Route)(nil),            // 13: berth.agent.v1.Route
-	(*Hop)(nil),              // 14: berth.agent.v1.Hop
-	(*Neighbour)(nil),        // 15: berth.agent.v1.Neighbour
-	(*Rule)(nil),             // 16: berth.agent.v1.Rule
-	(*ExecRequest)(nil),      // 17: berth.agent.v1.ExecRequest
-	(*ContainerRequest)(nil), // 18: berth.agent.v1.ContainerRequest
-	(*ProcessRequest)(nil),   // 19: berth.agent.v1.ProcessRequest
-	(*SignalRequest)(nil),    // 20: berth.agent.v1.SignalRequest
-	(*FrozenResponse)(nil),   // 21: berth.agent.v1.FrozenResponse
-	(*UpdateRequest)(nil),    // 22: berth.agent.v1.UpdateRequest
-	(*RefreshRequest)(nil),   // 23: berth.agent.v1.RefreshRequest
-	(*StatsResponse)(nil),    // 24: berth.agent.v1.StatsResponse
-	(*ResizeRequest)(nil),    // 25: berth.agent.v1.ResizeRequest
-	(*DrainResponse)(nil),    // 26: berth.agent.v1.DrainResponse
-	(*DeleteRequest)(nil),    // 27: berth.agent.v1.DeleteRequest
-	(*Event)(nil),            // 28: berth.agent.v1.Event
-	(*Exit)(nil),             // 29: berth.agent.v1.Exit
-	(*OOM)(nil),              // 30: berth.agent.v1.OOM
-	nil,                      // 31: berth.agent.v1.CreateRequest.JoinEntry
-	nil,                      // 32: berth.agent.v1.CreateRequest.SysctlsEntry
-	nil,                      // 33: berth.agent.v1.Route.MetricsEntry
+	(*ClockRequest)(nil),     // 2: berth.agent.v1.ClockRequest
+	(*PlugRequest)(nil),      // 3: berth.agent.v1.PlugRequest
+	(*Stdio)(nil),            // 4: berth.agent.v1.Stdio
+	(*CreateRequest)(nil),    // 5: berth.agent.v1.CreateRequest
+	(*Mount)(nil),            // 6: berth.agent.v1.Mount
+	(*Directory)(nil),        // 7: berth.agent.v1.Directory
+	(*BlockDevice)(nil),      // 8: berth.agent.v1.BlockDevice
+	(*DiskRequest)(nil),      // 9: berth.agent.v1.DiskRequest
+	(*Volume)(nil),           // 10: berth.agent.v1.Volume
+	(*NetworkRequest)(nil),   // 11: berth.agent.v1.NetworkRequest
+	(*Sysctl)(nil),           // 12: berth.agent.v1.Sysctl
+	(*Interface)(nil),        // 13: berth.agent.v1.Interface
+	(*Address)(nil),          // 14: berth.agent.v1.Address
+	(*Route)(nil),            // 15: berth.agent.v1.Route
+	(*Hop)(nil),              // 16: berth.agent.v1.Hop
+	(*Neighbour)(nil),        // 17: berth.agent.v1.Neighbour
+	(*Rule)(nil),             // 18: berth.agent.v1.Rule
+	(*ExecRequest)(nil),      // 19: berth.agent.v1.ExecRequest
+	(*ContainerRequest)(nil), // 20: berth.agent.v1.ContainerRequest
+	(*ProcessRequest)(nil),   // 21: berth.agent.v1.ProcessRequest
+	(*SignalRequest)(nil),    // 22: berth.agent.v1.SignalRequest
+	(*FrozenResponse)(nil),   // 23: berth.agent.v1.FrozenResponse
+	(*UpdateRequest)(nil),    // 24: berth.agent.v1.UpdateRequest
+	(*RefreshRequest)(nil),   // 25: berth.agent.v1.RefreshRequest
+	(*StatsResponse)(nil),    // 26: berth.agent.v1.StatsResponse
+	(*ResizeRequest)(nil),    // 27: berth.agent.v1.ResizeRequest
+	(*DrainResponse)(nil),    // 28: berth.agent.v1.DrainResponse
+	(*DeleteRequest)(nil),    // 29: berth.agent.v1.DeleteRequest
+	(*Event)(nil),            // 30: berth.agent.v1.Event
+	(*Exit)(nil),             // 31: berth.agent.v1.Exit
+	(*OOM)(nil),              // 32: berth.agent.v1.OOM
+	nil,                      // 33: berth.agent.v1.CreateRequest.JoinEntry
+	nil,                      // 34: berth.agent.v1.CreateRequest.SysctlsEntry
+	nil,                      // 35: berth.agent.v1.Route.MetricsEntry
 }
 var file_agent_proto_depIdxs = []int32{
-	3,  // 0: berth.agent.v1.CreateRequest.stdio:type_name -> berth.agent.v1.Stdio
-	31, // 1: berth.agent.v1.CreateRequest.join:type_name -> berth.agent.v1.CreateRequest.JoinEntry
-	32, // 2: berth.agent.v1.CreateRequest.sysctls:type_name -> berth.agent.v1.CreateRequest.SysctlsEntry
-	5,  // 3: berth.agent.v1.CreateRequest.mounts:type_name -> berth.agent.v1.Mount
-	7,  // 4: berth.agent.v1.CreateRequest.devices:type_name -> berth.agent.v1.BlockDevice
-	9,  // 5: berth.agent.v1.CreateRequest.volumes:type_name -> berth.agent.v1.Volume
-	6,  // 6: berth.agent.v1.Mount.directories:type_name -> berth.agent.v1.Directory
-	11, // 7: berth.agent.v1.NetworkRequest.interfaces:type_name -> berth.agent.v1.Interface
-	13, // 8: berth.agent.v1.NetworkRequest.routes:type_name -> berth.agent.v1.Route
-	15, // 9: berth.agent.v1.NetworkRequest.neighbours:type_name -> berth.agent.v1.Neighbour
-	16, // 10: berth.agent.v1.NetworkRequest.rules:type_name -> berth.agent.v1.Rule
-	12, // 11: berth.agent.v1.Interface.addresses:type_name -> berth.agent.v1.Address
-	33, // 12: berth.agent.v1.Route.metrics:type_name -> berth.agent.v1.Route.MetricsEntry
-	14, // 13: berth.agent.v1.Route.hops:type_name -> berth.agent.v1.Hop
-	3,  // 14: berth.agent.v1.ExecRequest.stdio:type_name -> berth.agent.v1.Stdio
-	9,  // 15: berth.agent.v1.RefreshRequest.volume:type_name -> berth.agent.v1.Volume
-	29, // 16: berth.agent.v1.Event.exit:type_name -> berth.agent.v1.Exit
-	30, // 17: berth.agent.v1.Event.oom:type_name -> berth.agent.v1.OOM
-	1,  // 18: berth.agent.v1.Agent.Renew:input_type -> berth.agent.v1.RenewRequest
-	2,  // 19: berth.agent.v1.Agent.Plug:input_type -> berth.agent.v1.PlugRequest
-	10, // 20: berth.agent.v1.Agent.SetUpNetwork:input_type -> berth.agent.v1.NetworkRequest
-	4,  // 21: berth.agent.v1.Agent.Create:input_type -> berth.agent.v1.CreateRequest
-	18, // 22: berth.agent.v1.Agent.Start:input_type -> berth.agent.v1.ContainerRequest
-	17, // 23: berth.agent.v1.Agent.Exec:input_type -> berth.agent.v1.ExecRequest
-	20, // 24: berth.agent.v1.Agent.Signal:input_type -> berth.agent.v1.SignalRequest
-	18, // 25: berth.agent.v1.Agent.Kill:input_type -> berth.agent.v1.ContainerRequest
-	18, // 26: berth.agent.v1.Agent.Pause:input_type -> berth.agent.v1.ContainerRequest
-	18, // 27: berth.agent.v1.Agent.Resume:input_type -> berth.agent.v1.ContainerRequest
-	18, // 28: berth.agent.v1.Agent.Frozen:input_type -> berth.agent.v1.ContainerRequest
-	18, // 29: berth.agent.v1.Agent.Thaw:input_type -> berth.agent.v1.ContainerRequest
-	22, // 30: berth.agent.v1.Agent.Update:input_type -> berth.agent.v1.UpdateRequest
-	18, // 31: berth.agent.v1.Agent.Stats:input_type -> berth.agent.v1.ContainerRequest
-	23, // 32: berth.agent.v1.Agent.Refresh:input_type -> berth.agent.v1.RefreshRequest
-	25, // 33: berth.agent.v1.Agent.Resize:input_type -> berth.agent.v1.ResizeRequest
-	19, // 34: berth.agent.v1.Agent.Drain:input_type -> berth.agent.v1.ProcessRequest
-	19, // 35: berth.agent.v1.Agent.Release:input_type -> berth.agent.v1.ProcessRequest
-	27, // 36: berth.agent.v1.Agent.Delete:input_type -> berth.agent.v1.DeleteRequest
-	8,  // 37: berth.agent.v1.Agent.RemoveDisk:input_type -> berth.agent.v1.DiskRequest
-	0,  // 38: berth.agent.v1.Agent.Shutdown:input_type -> berth.agent.v1.Empty
-	0,  // 39: berth.agent.v1.Agent.Renew:output_type -> berth.agent.v1.Empty
-	0,  // 40: berth.agent.v1.Agent.Plug:output_type -> berth.agent.v1.Empty
-	0,  // 41: berth.agent.v1.Agent.SetUpNetwork:output_type -> berth.agent.v1.Empty
-	0,  // 42: berth.agent.v1.Agent.Create:output_type -> berth.agent.v1.Empty
-	0,  // 43: berth.agent.v1.Agent.Start:output_type -> berth.agent.v1.Empty
-	0,  // 44: berth.agent.v1.Agent.Exec:output_type -> berth.agent.v1.Empty
-	0,  // 45: berth.agent.v1.Agent.Signal:output_type -> berth.agent.v1.Empty
-	0,  // 46: berth.agent.v1.Agent.Kill:output_type -> berth.agent.v1.Empty
-	0,  // 47: berth.agent.v1.Agent.Pause:output_type -> berth.agent.v1.Empty
-	0,  // 48: berth.agent.v1.Agent.Resume:output_type -> berth.agent.v1.Empty
-	21, // 49: berth.agent.v1.Agent.Frozen:output_type -> berth.agent.v1.FrozenResponse
-	0,  // 50: berth.agent.v1.Agent.Thaw:output_type -> berth.agent.v1.Empty
-	0,  // 51: berth.agent.v1.Agent.Update:output_type -> berth.agent.v1.Empty
-	24, // 52: berth.agent.v1.Agent.Stats:output_type -> berth.agent.v1.StatsResponse
-	0,  // 53: berth.agent.v1.Agent.Refresh:output_type -> berth.agent.v1.Empty
-	0,  // 54: berth.agent.v1.Agent.Resize:output_type -> berth.agent.v1.Empty
-	26, // 55: berth.agent.v1.Agent.Drain:output_type -> berth.agent.v1.DrainResponse
-	0,  // 56: berth.agent.v1.Agent.Release:output_type -> berth.agent.v1.Empty
-	0,  // 57: berth.agent.v1.Agent.Delete:output_type -> berth.agent.v1.Empty
-	0,  // 58: berth.agent.v1.Agent.RemoveDisk:output_type -> berth.agent.v1.Empty
-	0,  // 59: berth.agent.v1.Agent.Shutdown:output_type -> berth.agent.v1.Empty
-	39, // [39:60] is the sub-list for method output_type
-	18, // [18:39] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	4,  // 0: berth.agent.v1.CreateRequest.stdio:type_name -> berth.agent.v1.Stdio
+	33, // 1: berth.agent.v1.CreateRequest.join:type_name -> berth.agent.v1.CreateRequest.JoinEntry
+	34, // 2: berth.agent.v1.CreateRequest.sysctls:type_name -> berth.agent.v1.CreateRequest.SysctlsEntry
+	6,  // 3: berth.agent.v1.CreateRequest.mounts:type_name -> berth.agent.v1.Mount
+	8,  // 4: berth.agent.v1.CreateRequest.devices:type_name -> berth.agent.v1.BlockDevice
+	10, // 5: berth.agent.v1.CreateRequest.volumes:type_name -> berth.agent.v1.Volume
+	7,  // 6: berth.agent.v1.Mount.directories:type_name -> berth.agent.v1.Directory
+	13, // 7: berth.agent.v1.NetworkRequest.interfaces:type_name -> berth.agent.v1.Interface
+	15, // 8: berth.agent.v1.NetworkRequest.routes:type_name -> berth.agent.v1.Route
+	17, // 9: berth.agent.v1.NetworkRequest.neighbours:type_name -> berth.agent.v1.Neighbour
+	18, // 10: berth.agent.v1.NetworkRequest.rules:type_name -> berth.agent.v1.Rule
+	12, // 11: berth.agent.v1.NetworkRequest.sysctls:type_name -> berth.agent.v1.Sysctl
+	14, // 12: berth.agent.v1.Interface.addresses:type_name -> berth.agent.v1.Address
+	35, // 13: berth.agent.v1.Route.metrics:type_name -> berth.agent.v1.Route.MetricsEntry
+	16, // 14: berth.agent.v1.Route.hops:type_name -> berth.agent.v1.Hop
+	4,  // 15: berth.agent.v1.ExecRequest.stdio:type_name -> berth.agent.v1.Stdio
+	10, // 16: berth.agent.v1.RefreshRequest.volume:type_name -> berth.agent.v1.Volume
+	31, // 17: berth.agent.v1.Event.exit:type_name -> berth.agent.v1.Exit
+	32, // 18: berth.agent.v1.Event.oom:type_name -> berth.agent.v1.OOM
+	1,  // 19: berth.agent.v1.Agent.Renew:input_type -> berth.agent.v1.RenewRequest
+	3,  // 20: berth.agent.v1.Agent.Plug:input_type -> berth.agent.v1.PlugRequest
+	11, // 21: berth.agent.v1.Agent.SetUpNetwork:input_type -> berth.agent.v1.NetworkRequest
+	5,  // 22: berth.agent.v1.Agent.Create:input_type -> berth.agent.v1.CreateRequest
+	20, // 23: berth.agent.v1.Agent.Start:input_type -> berth.agent.v1.ContainerRequest
+	19, // 24: berth.agent.v1.Agent.Exec:input_type -> berth.agent.v1.ExecRequest
+	22, // 25: berth.agent.v1.Agent.Signal:input_type -> berth.agent.v1.SignalRequest
+	20, // 26: berth.agent.v1.Agent.Kill:input_type -> berth.agent.v1.ContainerRequest
+	20, // 27: berth.agent.v1.Agent.Pause:input_type -> berth.agent.v1.ContainerRequest
+	20, // 28: berth.agent.v1.Agent.Resume:input_type -> berth.agent.v1.ContainerRequest
+	2,  // 29: berth.agent.v1.Agent.SetClock:input_type -> berth.agent.v1.ClockRequest
+	20, // 30: berth.agent.v1.Agent.Frozen:input_type -> berth.agent.v1.ContainerRequest
+	20, // 31: berth.agent.v1.Agent.Thaw:input_type -> berth.agent.v1.ContainerRequest
+	24, // 32: berth.agent.v1.Agent.Update:input_type -> berth.agent.v1.UpdateRequest
+	20, // 33: berth.agent.v1.Agent.Stats:input_type -> berth.agent.v1.ContainerRequest
+	25, // 34: berth.agent.v1.Agent.Refresh:input_type -> berth.agent.v1.RefreshRequest
+	27, // 35: berth.agent.v1.Agent.Resize:input_type -> berth.agent.v1.ResizeRequest
+	21, // 36: berth.agent.v1.Agent.Drain:input_type -> berth.agent.v1.ProcessRequest
+	21, // 37: berth.agent.v1.Agent.Release:input_type -> berth.agent.v1.ProcessRequest
+	29, // 38: berth.agent.v1.Agent.Delete:input_type -> berth.agent.v1.DeleteRequest
+	9,  // 39: berth.agent.v1.Agent.RemoveDisk:input_type -> berth.agent.v1.DiskRequest
+	0,  // 40: berth.agent.v1.Agent.Shutdown:input_type -> berth.agent.v1.Empty
+	0,  // 41: berth.agent.v1.Agent.Renew:output_type -> berth.agent.v1.Empty
+	0,  // 42: berth.agent.v1.Agent.Plug:output_type -> berth.agent.v1.Empty
+	0,  // 43: berth.agent.v1.Agent.SetUpNetwork:output_type -> berth.agent.v1.Empty
+	0,  // 44: berth.agent.v1.Agent.Create:output_type -> berth.agent.v1.Empty
+	0,  // 45: berth.agent.v1.Agent.Start:output_type -> berth.agent.v1.Empty
+	0,  // 46: berth.agent.v1.Agent.Exec:output_type -> berth.agent.v1.Empty
+	0,  // 47: berth.agent.v1.Agent.Signal:output_type -> berth.agent.v1.Empty
+	0,  // 48: berth.agent.v1.Agent.Kill:output_type -> berth.agent.v1.Empty
+	0,  // 49: berth.agent.v1.Agent.Pause:output_type -> berth.agent.v1.Empty
+	0,  // 50: berth.agent.v1.Agent.Resume:output_type -> berth.agent.v1.Empty
+	0,  // 51: berth.agent.v1.Agent.SetClock:output_type -> berth.agent.v1.Empty
+	23, // 52: berth.agent.v1.Agent.Frozen:output_type -> berth.agent.v1.FrozenResponse
+	0,  // 53: berth.agent.v1.Agent.Thaw:output_type -> berth.agent.v1.Empty
+	0,  // 54: berth.agent.v1.Agent.Update:output_type -> berth.agent.v1.Empty
+	26, // 55: berth.agent.v1.Agent.Stats:output_type -> berth.agent.v1.StatsResponse
+	0,  // 56: berth.agent.v1.Agent.Refresh:output_type -> berth.agent.v1.Empty
+	0,  // 57: berth.agent.v1.Agent.Resize:output_type -> berth.agent.v1.Empty
+	28, // 58: berth.agent.v1.Agent.Drain:output_type -> berth.agent.v1.DrainResponse
+	0,  // 59: berth.agent.v1.Agent.Release:output_type -> berth.agent.v1.Empty
+	0,  // 60: berth.agent.v1.Agent.Delete:output_type -> berth.agent.v1.Empty
+	0,  // 61: berth.agent.v1.Agent.RemoveDisk:output_type -> berth.agent.v1.Empty
+	0,  // 62: berth.agent.v1.Agent.Shutdown:output_type -> berth.agent.v1.Empty
+	41, // [41:63] is the sub-list for method output_type
+	19, // [19:41] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2457,7 +2565,7 @@ func file_agent_proto_init() {
 	if File_agent_proto != nil {
 		return
 	}
-	file_agent_proto_msgTypes[28].OneofWrappers = []any{
+	file_agent_proto_msgTypes[30].OneofWrappers = []any{
 		(*Event_Exit)(nil),
 		(*Event_Oom)(nil),
 	}
@@ -2467,7 +2575,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -18,6 +18,7 @@ type AgentService interface {
 	Kill(context.Context, *ContainerRequest) (*Empty, error)
 	Pause(context.Context, *ContainerRequest) (*Empty, error)
 	Resume(context.Context, *ContainerRequest) (*Empty, error)
+	SetClock(context.Context, *ClockRequest) (*Empty, error)
 	Frozen(context.Context, *ContainerRequest) (*FrozenResponse, error)
 	Thaw(context.Context, *ContainerRequest) (*Empty, error)
 	Update(context.Context, *UpdateRequest) (*Empty, error)
@@ -103,6 +104,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.Resume(ctx, &req)
+			},
+			"SetClock": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req ClockRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.SetClock(ctx, &req)
 			},
 			"Frozen": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req ContainerRequest
@@ -270,6 +278,14 @@ func (c *agentClient) Pause(ctx context.Context, req *ContainerRequest) (*Empty,
 func (c *agentClient) Resume(ctx context.Context, req *ContainerRequest) (*Empty, error) {
 	var resp Empty
 	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Resume", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) SetClock(ctx context.Context, req *ClockRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "SetClock", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

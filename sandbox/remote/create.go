@@ -41,6 +41,10 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 		rt.life.leave(ctx, q.ID)
 		return nil, errPaused("create the container")
 	}
+	if err := r.setClock(ctx); err != nil { // a signal has let the machine go on, and nobody resumed anything since
+		rt.life.leave(ctx, q.ID)
+		return nil, err
+	}
 	defer func() {
 		if retErr != nil {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)

@@ -77,8 +77,11 @@ type guest struct {
 
 	paused   atomic.Bool   // the machine is stopped; changed by who is in the gate
 	stopping chan struct{} // that gate
-	limiting chan struct{} // a gate: one at a time limits the machine
-	memory   int           // that the guest was last left with, in MiB; 0 is all. Who is in the gate has it
+	// clockLate is true when the machine was stopped and the guest has not been told
+	// the time since.
+	clockLate atomic.Bool
+	limiting  chan struct{} // a gate: one at a time limits the machine
+	memory    int           // that the guest was last left with, in MiB; 0 is all. Who is in the gate has it
 
 	mu         sync.Mutex
 	demands    map[string]demand // by container

@@ -17,7 +17,7 @@ type lateMachine struct {
 	asked int
 }
 
-func (m *lateMachine) LateNetwork() (*agentapi.NetworkRequest, error) {
+func (m *lateMachine) LateNetwork(context.Context) (*agentapi.NetworkRequest, error) {
 	if m.asked++; m.asked > 1 {
 		return nil, nil
 	}

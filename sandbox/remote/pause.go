@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"berth/sandbox/agentapi"
 )
 
 // Pauser is a Machine whose CPUs can be stopped: nothing in it runs, not even its
@@ -40,6 +42,7 @@ func (r *guest) froze(ctx context.Context, id string) error {
 		}
 		// Calls are refused first: one that came in between would hang.
 		r.paused.Store(true)
+		r.clockLate.Store(true)
 		if err := m.Pause(ctx); err != nil {
 			r.paused.Store(false)
 			return fmt.Errorf("stop the VM of the pod: %w", err)
@@ -67,6 +70,19 @@ func (r *guest) wake(ctx context.Context) error {
 		r.volumes.lookAgain()
 		return nil
 	})
+}
+
+// setClock gives a guest that has been stopped the time, before anything runs in
+// it again.
+func (r *guest) setClock(ctx context.Context) error {
+	if !r.clockLate.Load() {
+		return nil
+	}
+	_, err := call(ctx, r, readTimeout, "set the clock of the guest", r.agent.SetClock, &agentapi.ClockRequest{Time: time.Now().UnixNano()})
+	if err == nil {
+		r.clockLate.Store(false)
+	}
+	return err
 }
 
 // thawed notes that a container is not frozen, or not there, any more.

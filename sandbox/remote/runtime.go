@@ -107,6 +107,9 @@ func (rt *Runtime) Resume(ctx context.Context, id string) error {
 	if err := r.wake(ctx); err != nil {
 		return err
 	}
+	if err := r.setClock(ctx); err != nil {
+		return err
+	}
 	r.thawed(id)
 	return rt.ask(ctx, id, "resume the container", agentapi.AgentService.Resume)
 }

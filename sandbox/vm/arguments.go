@@ -73,7 +73,7 @@ func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, err
 		}
 		args = append(args, "-kernel", c.Image.Kernel, "-initrd", c.Image.Initramfs, "-append", line)
 	}
-	args = append(args, c.origin.ports()...)
+	args = append(args, c.portArguments()...)
 	// A clone's devices are not those of its template: they come later, into
 	// ports (plug).
 	if e.share != nil {
@@ -96,7 +96,7 @@ const baseCmdline = "console=ttyS0 quiet panic=-1 reboot=t"
 
 // cmdline is the command line of the guest's kernel.
 func (c *Config) cmdline(accel Accel) (string, error) {
-	line := baseCmdline + c.origin.cmdline()
+	line := baseCmdline + c.portsCmdline()
 	if accel != TCG {
 		return line, nil
 	}

@@ -90,12 +90,19 @@ func (b *booting) start() (err error) {
 		}
 		b.theirs = append(b.theirs, listener, connected)
 		e.share = connected
+		if b.origin.private {
+			if e.share, err = b.relayShare(connected); err != nil {
+				return err
+			}
+		}
 		// The log is a socket of which we hold the other end.
 		if m.share, err = b.startShare(listener, theirLog, theirLog, m.cgroupDirs()); err != nil {
 			return err
 		}
 	}
-	m.vmm, err = b.startVMM(e, theirLog)
+	if m.vmm, err = b.startVMM(e, theirLog); err == nil && m.relay != nil {
+		m.serveShare()
+	}
 	return err
 }
 

@@ -11,9 +11,9 @@ import (
 
 // Clone starts a machine that is what a template's was when it was put on
 // record, with a share and NICs of its own. c must otherwise be the template's
-// configuration (TemplateKey). If the template is Sharing, and there is no share,
-// memory that the clone does not write to is left where it is, for all clones;
-// with a share virtiofsd would write to the template's. Otherwise it is copied.
+// configuration (TemplateKey). If the template is Sharing, memory that the clone does
+// not write to is left where it is, for all clones, and a share goes through a relay
+// (vhostuser): virtiofsd would write to the template's. Otherwise it is copied.
 //
 // The guest sees its new devices when it has gone on, as it does when Clone
 // returns.
@@ -39,7 +39,7 @@ func Clone(ctx context.Context, c Config, t *Template) (_ *Machine, retErr error
 		return nil, fmt.Errorf("clone %s: %w", c.ID, err)
 	}
 	defer func() { _ = state.Close() }()
-	private := t.Sharing && c.Share == ""
+	private := t.Sharing
 	c.origin = origin{memory: t.Memory, state: state, private: private, sharing: t.Sharing}
 	copied := make(chan error, 1)
 	if private {
@@ -72,30 +72,10 @@ func (m *Machine) goOn(ctx context.Context, c Config) error {
 	if err := m.load(ctx, c.origin.state); err != nil {
 		return err
 	}
-	if err := m.plug(ctx, c); err != nil {
+	if err := m.plugAll(ctx, c); err != nil {
 		return err
 	}
 	return m.Resume(ctx)
-}
-
-// plug puts the share and the NICs into ports.
-func (m *Machine) plug(ctx context.Context, c Config) error {
-	var devices []map[string]any
-	if c.Share != "" {
-		devices = append(devices, map[string]any{"driver": "vhost-user-fs-pci", "chardev": "share", "tag": ShareTag})
-	}
-	for i, n := range c.NICs {
-		devices = append(devices, map[string]any{
-			"driver": "virtio-net-pci", "netdev": fmt.Sprintf("nic%d", i), "mac": mac(n), "romfile": "",
-		})
-	}
-	for i, d := range devices {
-		d["bus"], d["id"] = fmt.Sprintf("port%d", i), fmt.Sprintf("plugged%d", i)
-		if err := m.qmp.Execute(ctx, "device_add", d, nil); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // reopen gives the file an offset of its own: clones read it at the same time.

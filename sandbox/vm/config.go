@@ -44,6 +44,9 @@ type Config struct {
 	// read of the share. Otherwise it asks when that was a second ago.
 	ShareCached bool
 	NICs        []NIC
+	// LaterNICs has a machine that boots have ports for NICs (AddNIC), as one that is
+	// made of a template has.
+	LaterNICs bool
 	// Network is the pod's network namespace, which QEMU joins; nil leaves it
 	// in the caller's. The caller keeps it.
 	Network *os.File

@@ -30,8 +30,8 @@
 // be made of it ([Clone]). It has ports on a PCI Express bus, into which the clones
 // get their share and NICs: those cannot be on record, or differ. Memory is in a
 // file then, which is sealed with the record. A clone has a copy of it; or maps it
-// for itself alone if no virtiofsd is to work in it, of a template that was made for
-// that. Everything in the guest is the template's until the caller changes it.
+// for itself alone, of a template that was made for that, and virtiofsd then serves
+// it through a relay (vhostuser). Everything in the guest is the template's until the caller changes it.
 //
 // # Confinement
 //

@@ -44,7 +44,7 @@ func TemplateKey(ctx context.Context, c Config, sharing bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, _ = fmt.Fprintln(hash, append(args, baseCmdline, same.origin.cmdline()))
+	_, _ = fmt.Fprintln(hash, append(args, baseCmdline, same.portsCmdline()))
 	if err := writeCPU(hash); err != nil {
 		return "", err
 	}

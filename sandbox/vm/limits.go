@@ -63,7 +63,9 @@ const balloonTimeout = 10 * time.Second
 // gives in its own time; the host's limit follows what it has.
 func (m *Machine) Limit(ctx context.Context, l Limits) error {
 	want := m.memoryMiB
-	if l.MemoryMiB > 0 {
+	// What a balloon takes of a template's memory the host does not get: all that
+	// comes of it is that the guest has written to it.
+	if l.MemoryMiB > 0 && !m.private {
 		want = min(max(l.MemoryMiB, MinMemoryMiB), m.memoryMiB)
 	}
 	err := errors.Join(m.limitCPU(l), m.adjustOOM(l.OOMScoreAdj))

@@ -13,6 +13,7 @@ import (
 	"berth/process"
 	"berth/process/cgroup"
 	"berth/sandbox/vm/qmp"
+	"berth/sandbox/vm/vhostuser"
 )
 
 // Machine is a virtual machine, from Boot on.
@@ -25,10 +26,11 @@ type Machine struct {
 	qmp       *qmp.Client
 	vmm       *process.Process
 	share     *process.Process // nil without one
+	relay     *vhostuser.Relay // nil where virtiofsd works in the guest's memory
 	cgroup    *cgroup.Cgroup   // nil without one
 	console   *tail
 	log       *tail
-	readers   sync.WaitGroup // of console and log
+	readers   sync.WaitGroup // of console, log and share
 
 	kill     chan string   // capacity 1: why it is to be killed
 	shutdown chan string   // capacity 1: what the monitor says of the guest's end
@@ -36,10 +38,12 @@ type Machine struct {
 	gone     chan struct{} // closed when nothing of it runs any more
 	exit     *Exit         // set before done is closed
 
+	private   bool          // its memory is its template's where it has not written
 	ballooned chan struct{} // capacity 1: the guest's memory may have changed
 	cpuset    bool          // it has been bound to CPUs; whoever calls Limit has this
 
 	disks disks
+	ports chan int // the numbers of those that are free
 
 	migrated chan string // capacity 4: how far a migration is
 	memory   *os.File    // of a template, until Record
@@ -48,10 +52,10 @@ type Machine struct {
 
 func newMachine(c *Config, accel Accel) *Machine {
 	return &Machine{
-		id: c.ID, accel: accel, memoryMiB: c.MemoryMiB, cpus: c.CPUs, ballooned: make(chan struct{}, 1), console: newTail(consoleSize), log: newTail(vmmSize),
+		id: c.ID, accel: accel, memoryMiB: c.MemoryMiB, cpus: c.CPUs, private: c.origin.private, ballooned: make(chan struct{}, 1), console: newTail(consoleSize), log: newTail(vmmSize),
 		kill: make(chan string, 1), shutdown: make(chan string, 1),
 		done: make(chan struct{}), gone: make(chan struct{}),
-		disks: newDisks(), migrated: make(chan string, 4),
+		disks: newDisks(), ports: c.freePorts(), migrated: make(chan string, 4),
 	}
 }
 

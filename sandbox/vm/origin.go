@@ -22,8 +22,12 @@ type origin struct {
 	sharing bool
 }
 
-// ports are how many devices a clone can be given: its share, and NICs.
+// ports are how many devices a machine can be given that has ports: a clone its
+// share, and NICs.
 const ports = 4
+
+// hasPorts is true for a template, a clone, and a machine that is to have NICs later.
+func (c *Config) hasPorts() bool { return c.origin.memory != nil || c.LaterNICs }
 
 // hotplug has the guest itself serve the ports: a microvm's firmware does not
 // (Documentation/admin-guide/kernel-parameters.txt, pcie_ports).
@@ -34,15 +38,9 @@ func (o origin) clone() bool { return o.state != nil }
 // idle is true for a template: nobody waits for it.
 func (o origin) idle() bool { return o.memory != nil && !o.clone() }
 
-func (o origin) pcie() string {
-	if o.memory == nil {
-		return "off"
-	}
-	return "on"
-}
-
-func (o origin) cmdline() string {
-	if o.memory == nil {
+// portsCmdline is what the kernel of a guest with ports is told.
+func (c *Config) portsCmdline() string {
+	if !c.hasPorts() {
 		return ""
 	}
 	return hotplug
@@ -58,8 +56,8 @@ func (o origin) reporting() string {
 	return "on"
 }
 
-func (o origin) ports() (args []string) {
-	if o.memory == nil {
+func (c *Config) portArguments() (args []string) {
+	if !c.hasPorts() {
 		return nil
 	}
 	for i := range ports {

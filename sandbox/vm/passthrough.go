@@ -19,16 +19,19 @@ import (
 
 // pcie is whether the machine has a PCI Express bus.
 func (c *Config) pcie() string {
-	if len(c.VFIO) > 0 {
+	if len(c.VFIO) > 0 || c.hasPorts() {
 		return "on"
 	}
-	return c.origin.pcie()
+	return "off"
 }
 
 // vfioArguments have each device behind a root port of its own, as a slot of a
 // board is. There are no I/O ports on a microvm's bus.
 func (c *Config) vfioArguments() (args []string) {
 	n := 0
+	if c.hasPorts() {
+		n = ports
+	}
 	for _, g := range c.VFIO {
 		for _, d := range g.Devices {
 			n++

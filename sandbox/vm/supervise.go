@@ -75,6 +75,7 @@ func (m *Machine) endWithin(limit time.Duration) bool {
 	for _, p := range m.programs() {
 		ended = waitFor(p, limit) && ended
 	}
+	m.endRelay()
 	return ended
 }
 
@@ -84,6 +85,7 @@ func (m *Machine) end() {
 		_ = p.Signal(unix.SIGKILL)
 		<-p.Done()
 	}
+	m.endRelay()
 	m.readers.Wait()
 }
 

@@ -78,6 +78,11 @@ func (m *Machine) Record(ctx context.Context) (_ *Template, retErr error) {
 	if err := m.save(ctx, state); err != nil {
 		return nil, err
 	}
+	if m.sharing {
+		if err := fill(m.memory, info.Size()); err != nil {
+			return nil, err
+		}
+	}
 	t.Memory, m.memory = m.memory, nil
 	// Memory that somebody can write to cannot be sealed.
 	if err := m.Close(ctx); err != nil {
@@ -98,6 +103,19 @@ func newMemory(name string, mib int) (*os.File, error) {
 		return nil, fmt.Errorf("make the memory of a machine: %w", err)
 	}
 	return f, nil
+}
+
+// fill has a file have no holes. A clone that writes where its template has one
+// gets two pages: its own, and one that the kernel puts into the hole first
+// (do_cow_fault in mm/memory.c). Whose clone is the first would be charged for that,
+// and killed for memory that it was promised.
+func fill(f *os.File, size int64) error {
+	return control(f, func(fd int) error {
+		if err := unix.Fallocate(fd, 0, 0, size); err != nil {
+			return fmt.Errorf("have all memory of the template there: %w", err)
+		}
+		return nil
+	})
 }
 
 // seals keep a template what it is, whoever has a descriptor (fcntl(2)).

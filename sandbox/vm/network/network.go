@@ -33,8 +33,19 @@ type NIC struct {
 // told what will be there to remove before it is. A namespace without
 // interfaces is a network without NICs, and note is not called. On an error
 // nothing is left.
-func Open(path string, ns *os.File, note func(Record) error) (n *Network, _ error) {
-	err := inside(ns, func() (err error) {
+func Open(path string, ns *os.File, note func(Record) error) (*Network, error) {
+	n, err := handOver(ns, func(r Record) error {
+		r.Path = path
+		return note(r)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("hand the pod's network %s to its VM: %w", path, err)
+	}
+	return n, nil
+}
+
+func handOver(ns *os.File, note func(Record) error) (n *Network, err error) {
+	err = inside(ns, func() (err error) {
 		conn, err := netlink.Dial()
 		if err != nil {
 			return err
@@ -48,7 +59,10 @@ func Open(path string, ns *os.File, note func(Record) error) (n *Network, _ erro
 		if s.cards() == 0 {
 			return nil
 		}
-		record := Record{Path: path}
+		if err := s.sysctls(); err != nil {
+			return fmt.Errorf("read the sysctls: %w", err)
+		}
+		var record Record
 		if record.Namespace, err = conn.Namespace(); err != nil {
 			return err
 		}
@@ -62,10 +76,7 @@ func Open(path string, ns *os.File, note func(Record) error) (n *Network, _ erro
 		}
 		return s.attach(n)
 	})
-	if err != nil {
-		return nil, fmt.Errorf("hand the pod's network %s to its VM: %w", path, err)
-	}
-	return n, nil
+	return n, err
 }
 
 // cards is the number of interfaces that a machine is to have.

@@ -202,6 +202,56 @@ func TestGuestHasWhatThePodHas(t *testing.T) {
 	}
 }
 
+// What was set in the pod's namespace is set in the guest's, and nothing else is.
+func TestSysctls(t *testing.T) {
+	host := newSpace(t)
+	host.veth("eth0", mac1, 1500)
+	host.run("ip link set lo up")
+	n, _, err := host.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(n.Request.Sysctls) > 0 {
+		t.Errorf("of what nobody has set was read %v", n.Request.Sysctls)
+	}
+	n.Close()
+	// ip_forward sets those of the interfaces, of which one is then set back.
+	host.run(`sysctl -q -w net.ipv4.ip_forward=1
+		sysctl -q -w net.core.somaxconn=4711
+		sysctl -q -w net.ipv4.conf.eth0.forwarding=0
+		sysctl -q -w net.ipv4.conf.eth0.arp_announce=2
+		sysctl -q -w net.ipv6.conf.default.hop_limit=77
+		sysctl -q -w net.ipv6.neigh.eth0.gc_stale_time=123
+		sysctl -q -w net.ipv4.conf.lo.rp_filter=2
+		tc qdisc del dev eth0 ingress`)
+	if n, _, err = host.open(); err != nil {
+		t.Fatal(err)
+	}
+	guest := newSpace(t)
+	guest.veth("other", mac1, 1500)
+	guest.run("ip link set other down")
+	n.Request.Sysctls = append(n.Request.Sysctls, &agentapi.Sysctl{Name: "ipv4/of_a_later_kernel", Value: "1"},
+		&agentapi.Sysctl{Name: "ipv4/tcp_congestion_control", Value: "of_a_later_kernel"})
+	if err := inside(guest.ns, func() error { return agent.SetUpNetwork(n.Request) }); err != nil {
+		t.Fatalf("%v\n%s", err, prototext.Format(n.Request))
+	}
+	ask := `sysctl net.ipv4.ip_forward net.core.somaxconn net.ipv4.conf.all.forwarding net.ipv4.conf.default.forwarding
+		sysctl net.ipv4.conf.eth0.forwarding net.ipv4.conf.eth0.arp_announce net.ipv6.conf.default.hop_limit
+		sysctl net.ipv6.neigh.eth0.gc_stale_time net.ipv4.conf.lo.rp_filter net.ipv4.conf.eth0.rp_filter`
+	if want, got := host.run(ask), guest.run(ask); got != want {
+		t.Errorf("the pod has\n%sthe guest has\n%s", want, got)
+	}
+}
+
+// What is no parameter of the network's is refused.
+func TestForeignSysctl(t *testing.T) {
+	guest := newSpace(t)
+	r := &agentapi.NetworkRequest{Sysctls: []*agentapi.Sysctl{{Name: "../kernel/hostname", Value: "mine"}}}
+	if err := inside(guest.ns, func() error { return agent.SetUpNetwork(r) }); !errors.Is(err, errdefs.ErrInvalidArgument) {
+		t.Errorf("%v", err)
+	}
+}
+
 // sortAll makes the lists comparable whose order says nothing.
 func sortAll(r *agentapi.NetworkRequest) {
 	text := func(m proto.Message) string {

@@ -188,6 +188,30 @@ func TestRedirectsAreRemoved(t *testing.T) {
 	})
 }
 
+// TestNetworkSysctls has parameters of the pod's network namespace set, as the CNI
+// plugin tuning does, before there is a pod.
+func TestNetworkSysctls(t *testing.T) {
+	eachGuest(t, func(t *testing.T, r runtimeCase) {
+		ctx := testContext(t, shared)
+		path := emptyNetwork(t)
+		in(ctx, t, path, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "far")
+		in(ctx, t, path, "ip", "link", "set", "eth0", "up")
+		for _, set := range []string{"net.core.somaxconn=4711", "net.ipv4.tcp_keepalive_time=77", "net.ipv4.conf.eth0.arp_announce=2"} {
+			in(ctx, t, path, "sysctl", "-q", "-w", set)
+		}
+		c := create(ctx, t, shared, r, request{args: idle, spec: []oci.SpecOpts{
+			oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: path}),
+		}})
+		exit := start(ctx, t, c.task)
+		out, code := c.exec1(ctx, t, "look", nil, "sh", "-c", "cd /proc/sys/net; cat core/somaxconn ipv4/tcp_keepalive_time ipv4/conf/eth0/arp_announce")
+		if code != 0 || out != "4711\n77\n2\n" {
+			t.Errorf("status %d, the guest has\n%s", code, out)
+		}
+		kill(ctx, t, c.task, unix.SIGKILL)
+		c.delete(ctx, t, status(ctx, t, exit))
+	})
+}
+
 // TestNoNetwork has a container without a network: neither it nor the machine
 // is in anybody else's network namespace.
 func TestNoNetwork(t *testing.T) {
@@ -218,42 +242,64 @@ func TestNoNetwork(t *testing.T) {
 	})
 }
 
-// TestLateNetwork has a CNI plugin make the network between Create and Start, in
-// the namespace of the task's process, as `ctr run --cni` does.
+// TestLateNetwork has a CNI plugin make two networks between Create and Start, in
+// the namespace of the task's process, as `ctr run --cni` does with one: for a
+// machine that boots, and for one that is made of a template.
 func TestLateNetwork(t *testing.T) {
 	eachGuest(t, func(t *testing.T, r runtimeCase) {
-		ctx := testContext(t, shared)
-		c := create(ctx, t, shared, r, request{args: idle})
-		leases := t.TempDir()
-		plugin := func(command string) string {
-			cmd := shared.Command(ctx, "bridge")
-			cmd.Env = append(cmd.Env, "CNI_COMMAND="+command, "CNI_CONTAINERID="+identifier(t), "CNI_IFNAME=eth0",
-				fmt.Sprintf("CNI_NETNS=/proc/%d/ns/net", c.task.Pid()), "CNI_PATH="+filepath.Dir(cmd.Path))
-			cmd.Stdin = strings.NewReader(fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "late", "type": "bridge", "bridge": "late0",
-				"isGateway": true, "mtu": 1400, "ipam": {"type": "host-local", "dataDir": %q,
-				"routes": [{"dst": "0.0.0.0/0"}], "ranges": [[{"subnet": "10.87.0.0/24"}]]}}`, leases))
-			return must(shared.Run(cmd))(t)
-		}
-		plugin("ADD")
-		exit := start(ctx, t, c.task)
-		for _, want := range []struct{ command, has string }{
-			{"ip addr show dev eth0; ip route", "mtu 1400"},
-			{"ip addr show dev eth0", "10.87.0.2/24"},
-			{"ip route", "default via 10.87.0.1 dev eth0"},
-			{"ping -c 1 -W 5 10.87.0.1", "1 packets received"},
-		} {
-			id := fmt.Sprintf("look%d", len(want.command))
-			if out, code := c.exec1(ctx, t, id, nil, "sh", "-c", want.command); code != 0 || !strings.Contains(out, want.has) {
-				t.Errorf("%s: status %d, no %q in\n%s", want.command, code, want.has, out)
+		t.Run("booted", func(t *testing.T) { lateNetwork(testContext(t, shared), t, shared, r) })
+		t.Run("clone", func(t *testing.T) {
+			n := ownNode(t, node.Config{VM: "template = \"cow\"\n"})
+			ctx := testContext(t, n)
+			t.Run("first", func(t *testing.T) {
+				c := create(ctx, t, n, r, request{args: []string{"true"}})
+				if code := c.run(ctx, t); code != 0 {
+					t.Fatalf("status %d", code)
+				}
+			})
+			must(n.Run(n.Command(ctx, "berth", "guest", "templates", "wait")))(t)
+			lateNetwork(ctx, t, n, r)
+			if out := must(n.Run(n.Command(ctx, "berth", "guest", "templates")))(t); !strings.Contains(out, " 1 ") {
+				t.Errorf("the machine was no clone:\n%s", out)
 			}
-		}
-		if got := must(shared.Run(shared.Command(ctx, "busybox", "ping", "-c", "1", "-W", "5", "10.87.0.2")))(t); !strings.Contains(got, "1 packets received") {
-			t.Errorf("from the node: %s", got)
-		}
-		plugin("DEL")
-		kill(ctx, t, c.task, unix.SIGKILL)
-		c.delete(ctx, t, status(ctx, t, exit))
+		})
 	})
+}
+
+func lateNetwork(ctx context.Context, t *testing.T, n *node.Node, r runtimeCase) {
+	c := create(ctx, t, n, r, request{args: idle})
+	leases := t.TempDir()
+	plugin := func(command string, number int) {
+		cmd := n.Command(ctx, "bridge")
+		cmd.Env = append(cmd.Env, "CNI_COMMAND="+command, "CNI_CONTAINERID="+identifier(t), fmt.Sprintf("CNI_IFNAME=eth%d", number),
+			fmt.Sprintf("CNI_NETNS=/proc/%d/ns/net", c.task.Pid()), "CNI_PATH="+filepath.Dir(cmd.Path))
+		cmd.Stdin = strings.NewReader(fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "late%[1]d", "type": "bridge", "bridge": "late%[1]d",
+			"isGateway": true, "mtu": %[2]d, "ipam": {"type": "host-local", "dataDir": %[3]q,
+			"routes": [{"dst": "10.%[4]d.0.0/16"}], "ranges": [[{"subnet": "10.87.%[1]d.0/24"}]]}}`, number, 1400+number, leases, 100+number))
+		must(n.Run(cmd))(t)
+	}
+	plugin("ADD", 0)
+	plugin("ADD", 1)
+	exit := start(ctx, t, c.task)
+	for i, want := range []struct{ command, has string }{
+		{"ip addr show dev eth0", "mtu 1400"}, {"ip addr show dev eth0", "10.87.0.2/24"},
+		{"ip addr show dev eth1", "mtu 1401"}, {"ip addr show dev eth1", "10.87.1.2/24"},
+		{"ip route", "10.100.0.0/16 via 10.87.0.1 dev eth0"}, {"ip route", "10.101.0.0/16 via 10.87.1.1 dev eth1"},
+		{"ping -c 1 -W 5 10.87.0.1", "1 packets received"}, {"ping -c 1 -W 5 10.87.1.1", "1 packets received"},
+	} {
+		if out, code := c.exec1(ctx, t, fmt.Sprintf("look%d", i), nil, "sh", "-c", want.command); code != 0 || !strings.Contains(out, want.has) {
+			t.Errorf("%s: status %d, no %q in\n%s", want.command, code, want.has, out)
+		}
+	}
+	for _, address := range []string{"10.87.0.2", "10.87.1.2"} {
+		if got := must(n.Run(n.Command(ctx, "busybox", "ping", "-c", "1", "-W", "5", address)))(t); !strings.Contains(got, "1 packets received") {
+			t.Errorf("from the node to %s: %s", address, got)
+		}
+	}
+	plugin("DEL", 0)
+	plugin("DEL", 1)
+	kill(ctx, t, c.task, unix.SIGKILL)
+	c.delete(ctx, t, status(ctx, t, exit))
 }
 
 // TestCtrCNI has ctr make the network. Where it looks for CNI is fixed, so it is

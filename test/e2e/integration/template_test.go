@@ -26,9 +26,15 @@ func pidOf(t *testing.T, out string) (pid int) {
 // the first had made: they have their networks, which are not the template's, and
 // nothing at random in common.
 func TestTemplate(t *testing.T) {
+	for _, mode := range []string{"copy", "cow"} {
+		t.Run(mode, func(t *testing.T) { testTemplate(t, mode) })
+	}
+}
+
+func testTemplate(t *testing.T, mode string) {
 	eachGuest(t, func(t *testing.T, r runtimeCase) {
 		n := ownNode(t, node.Config{
-			VM: "template = \"copy\"\n",
+			VM: fmt.Sprintf("template = %q\n", mode),
 			Networks: []string{
 				bridgeNetwork(1, 1400, `{"dst": "0.0.0.0/0"}, {"dst": "::/0"}`),
 				bridgeNetwork(2, 9000, `{"dst": "10.99.0.0/16", "gw": "10.88.2.1"}`),

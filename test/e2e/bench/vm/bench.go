@@ -32,7 +32,7 @@ func (b *bench) run(ctx context.Context, out io.Writer) error {
 	if err := b.with("cached", "share_cache = \"always\"\n", func(d *daemon.Daemon) error { return b.cached(ctx, d) }); err != nil {
 		return err
 	}
-	if err := b.with("clone", "template = \"copy\"\n", func(d *daemon.Daemon) error { return b.clones(ctx, d) }); err != nil {
+	if err := b.with("clone", fmt.Sprintf("template = %q\n", b.options.template), func(d *daemon.Daemon) error { return b.clones(ctx, d) }); err != nil {
 		return err
 	}
 	if err := b.report.print(out); err != nil {

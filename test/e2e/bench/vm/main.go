@@ -27,8 +27,8 @@ func main() {
 }
 
 type options struct {
-	shim, berth, guest, json string
-	boots, execs             int
+	shim, berth, guest, json, template string
+	boots, execs                       int
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
@@ -38,6 +38,7 @@ func run(ctx context.Context, args []string, out io.Writer) (retErr error) {
 	flags.StringVar(&o.berth, "berth", "", "path of berth")
 	flags.StringVar(&o.guest, "guest", "", "directory of the guest image")
 	flags.StringVar(&o.json, "json", "", "also write the results to this file")
+	flags.StringVar(&o.template, "template", "cow", "how clones have their memory: cow or copy")
 	flags.IntVar(&o.boots, "boots", 7, "machines to boot of each kind")
 	flags.IntVar(&o.execs, "execs", 30, "execs to time")
 	if err := flags.Parse(args); err != nil {

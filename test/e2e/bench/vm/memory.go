@@ -4,11 +4,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // memory measures a machine that does nothing, once a second. What it has at
@@ -39,10 +43,15 @@ func (b *bench) memory(ctx context.Context, c *container, what string) error {
 // memory is what the monitor has for itself, and what the shim and its other
 // programs have, in MiB.
 func (c *container) memory() (monitor, rest float64, err error) {
-	kib, err := rollup(c.vmm, "Private_Dirty:")
+	kib, err := rollup(c.vmm, "Anonymous:")
 	if err != nil {
 		return 0, 0, err
 	}
+	files, err := memoryFiles(c.vmm)
+	if err != nil {
+		return 0, 0, err
+	}
+	kib += files
 	programs, err := descendants(c.own)
 	if err != nil {
 		return 0, 0, err
@@ -59,6 +68,39 @@ func (c *container) memory() (monitor, rest float64, err error) {
 		sum += pss
 	}
 	return float64(kib) / 1024, float64(sum) / 1024, nil
+}
+
+// memoryFiles is what a process has in files in memory, in KiB: what a guest has,
+// whether the monitor has looked at it or not. A template's, which no clone can
+// write to, is not the machine's.
+func memoryFiles(pid int) (kib int, _ error) {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	seen := make(map[uint64]bool)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if to, err := os.Readlink(path); err != nil || !strings.HasPrefix(to, "/memfd:") {
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return 0, err
+		}
+		var st unix.Stat_t
+		err = unix.Fstat(int(f.Fd()), &st)
+		seals, sealErr := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0)
+		if err := errors.Join(err, sealErr, f.Close()); err != nil {
+			return 0, err
+		}
+		if seals&unix.F_SEAL_WRITE == 0 && !seen[st.Ino] {
+			seen[st.Ino] = true
+			kib += int(st.Blocks / 2)
+		}
+	}
+	return kib, nil
 }
 
 // rollup reads one number of /proc/PID/smaps_rollup (proc(5)), in KiB.
