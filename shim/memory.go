@@ -4,6 +4,7 @@ package shim
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -95,31 +96,38 @@ type area struct{ from, to uintptr }
 
 // cleanAreas finds the mappings of a file, in the form of proc_pid_smaps(5),
 // that cannot be written and never were: a page that was written, as those
-// that the loader relocates, is in no file.
+// that the loader relocates, is in no file. A shim has a thousand such lines:
+// what each would leave on the heap stays (freeHeap).
 func cleanAreas(smaps io.Reader, file string) ([]area, error) {
 	var (
-		out []area
-		cur area
-		ok  bool
+		out    []area
+		cur    area
+		ok     bool
+		suffix = []byte(" " + file)
 	)
 	lines := bufio.NewScanner(smaps)
 	for lines.Scan() {
-		line := lines.Text()
-		key, rest, isField := strings.Cut(line, ":")
-		if isField && !strings.ContainsAny(key, " -") {
-			if ok && key == "Anonymous" {
-				if strings.TrimSpace(rest) == "0 kB" {
+		line := lines.Bytes()
+		key, rest, isField := bytes.Cut(line, []byte{':'})
+		if isField && !bytes.ContainsAny(key, " -") {
+			if ok && string(key) == "Anonymous" {
+				if string(bytes.TrimSpace(rest)) == "0 kB" {
 					out = append(out, cur)
 				}
 				ok = false
 			}
 			continue
 		}
-		var perms, offset, device, inode string
-		cur, ok = area{}, false
-		if n, _ := fmt.Sscanf(line, "%x-%x %s %s %s %s", &cur.from, &cur.to, &perms, &offset, &device, &inode); n == 6 {
-			ok = strings.HasSuffix(line, " "+file) && !strings.Contains(perms, "w") && strings.Contains(perms, "p")
+		if ok = bytes.HasSuffix(line, suffix); ok {
+			cur, ok = parseArea(string(line))
 		}
 	}
 	return out, lines.Err()
+}
+
+// parseArea reads the first line of a mapping; false for one that can be written.
+func parseArea(line string) (a area, ok bool) {
+	var perms, offset, device, inode string
+	n, _ := fmt.Sscanf(line, "%x-%x %s %s %s %s", &a.from, &a.to, &perms, &offset, &device, &inode)
+	return a, n == 6 && !strings.Contains(perms, "w") && strings.Contains(perms, "p")
 }

@@ -263,8 +263,11 @@ func TestStartedShimStandsAlone(t *testing.T) {
 	if group, err := unix.Getpgid(pid); group != pid {
 		t.Errorf("its process group is %d, %v", group, err)
 	}
-	if env, _ := os.ReadFile(proc + "/environ"); !bytes.Contains(env, []byte("\x00GOMAXPROCS=2\x00")) {
-		t.Error("GOMAXPROCS is not 2")
+	env, _ := os.ReadFile(proc + "/environ")
+	for _, want := range []string{"GOMAXPROCS=2", "GOGC=70", "MALLOC_ARENA_MAX=1"} {
+		if !bytes.Contains(env, []byte("\x00"+want+"\x00")) {
+			t.Errorf("its environment lacks %s", want)
+		}
 	}
 	own, err := readOOMScore("self")
 	if err != nil {
