@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 
+	"github.com/containerd/log"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -64,12 +66,12 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 	if err != nil {
 		return nil, err
 	}
-	namespace, net, err := b.openNetwork(ctx, r.Spec)
+	namespace, pod, err := b.openNetwork(ctx, r.Spec)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
-		net.Close()
+		pod.Close()
 		_ = namespace.Close()
 		if retErr != nil {
 			retErr = errors.Join(retErr, b.undo(ctx))
@@ -81,7 +83,7 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 		}
 	}()
 	var nics []vm.NIC
-	for _, n := range net.NICs {
+	for _, n := range pod.NICs {
 		nics = append(nics, vm.NIC{Tap: n.Tap, MAC: n.MAC})
 	}
 	own := conf.UIDBase + os.Getpid()
@@ -99,7 +101,7 @@ func (b *booting) boot(ctx context.Context, r remote.BootRequest) (_ remote.Mach
 			return nil, errors.Join(err, m.Close(context.WithoutCancel(ctx)))
 		}
 	}
-	return machine{Machine: m, state: b.state, left: b.left, network: net.Request, late: b.late, taken: new(taken)}, nil
+	return machine{loopback: b.openLoopback(ctx, namespace), Machine: m, state: b.state, left: b.left, network: pod.Request, late: b.late, taken: new(taken)}, nil
 }
 
 // configured is what a configuration says of each machine.
@@ -167,4 +169,17 @@ func cgroupsPath(spec *specs.Spec, id string) string {
 		return path
 	}
 	return "/berth/" + id
+}
+
+// openLoopback has connections to the pod's loopback interface on the host taken. A
+// host that cannot has no port-forward, and pods all the same.
+func (b *booting) openLoopback(ctx context.Context, namespace *os.File) (all []net.Listener) {
+	found, err := network.OpenLoopback(namespace)
+	if err != nil {
+		log.G(ctx).WithError(err).Info("ports of the pod cannot be forwarded")
+	}
+	for _, l := range found {
+		all = append(all, l)
+	}
+	return all
 }

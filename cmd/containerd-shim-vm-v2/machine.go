@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"io"
+	"net"
 	"os"
 
 	"berth/sandbox/agentapi"
@@ -23,6 +24,8 @@ type machine struct {
 	network *agentapi.NetworkRequest
 	late    *network.Late // nil unless the network may come later
 	taken   *taken
+	// loopback takes connections to the loopback interface of the pod's namespace.
+	loopback []net.Listener
 }
 
 // taken is what became of a network that came later. It belongs to the one who is
@@ -32,7 +35,13 @@ type taken struct {
 	err  error // for good: some of it may be in the machine
 }
 
-var _ remote.LateNetworker = machine{}
+var (
+	_ remote.LateNetworker = machine{}
+	_ remote.Forwarder     = machine{}
+)
+
+// Loopback is whoever takes them's to close.
+func (m machine) Loopback() []net.Listener { return m.loopback }
 
 // LateNetwork is what has come into a namespace that was made with the machine,
 // which then has a NIC for each interface. It is called by one at a time.
@@ -40,24 +49,27 @@ func (m machine) LateNetwork(ctx context.Context) (*agentapi.NetworkRequest, err
 	if m.late == nil || m.taken.done || m.taken.err != nil {
 		return nil, m.taken.err
 	}
-	net, err := m.late.Take(m.FreePorts())
-	if net == nil || err != nil {
+	come, err := m.late.Take(m.FreePorts())
+	if come == nil || err != nil {
 		return nil, err
 	}
-	defer net.Close()
-	for _, n := range net.NICs {
+	defer come.Close()
+	for _, n := range come.NICs {
 		if m.taken.err = m.AddNIC(ctx, vm.NIC{Tap: n.Tap, MAC: n.MAC}); m.taken.err != nil {
 			return nil, m.taken.err
 		}
 	}
 	m.taken.done = true
-	return net.Request, nil
+	return come.Request, nil
 }
 
 // Close lets go of the machine, and of what was noted for others to do so.
 func (m machine) Close(ctx context.Context) error {
 	if err := m.Machine.Close(ctx); err != nil {
 		return err
+	}
+	for _, l := range m.loopback {
+		_ = l.Close() // or somebody took them, who did
 	}
 	if m.late != nil {
 		if err := m.late.Close(); err != nil {

@@ -178,6 +178,67 @@ func (x *ClockRequest) GetTime() int64 {
 	return 0
 }
 
+type ForwardRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Stream uint32                 `protobuf:"varint,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	Port   uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	// ipv6 is which address is tried first.
+	Ipv6          bool `protobuf:"varint,3,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardRequest) Reset() {
+	*x = ForwardRequest{}
+	mi := &file_agent_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardRequest) ProtoMessage() {}
+
+func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
+func (*ForwardRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ForwardRequest) GetStream() uint32 {
+	if x != nil {
+		return x.Stream
+	}
+	return 0
+}
+
+func (x *ForwardRequest) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *ForwardRequest) GetIpv6() bool {
+	if x != nil {
+		return x.Ipv6
+	}
+	return false
+}
+
 type PlugRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// share is true if there is one to mount.
@@ -190,7 +251,7 @@ type PlugRequest struct {
 
 func (x *PlugRequest) Reset() {
 	*x = PlugRequest{}
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -202,7 +263,7 @@ func (x *PlugRequest) String() string {
 func (*PlugRequest) ProtoMessage() {}
 
 func (x *PlugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -215,7 +276,7 @@ func (x *PlugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlugRequest.ProtoReflect.Descriptor instead.
 func (*PlugRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3}
+	return file_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PlugRequest) GetShare() bool {
@@ -246,7 +307,7 @@ type Stdio struct {
 
 func (x *Stdio) Reset() {
 	*x = Stdio{}
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -258,7 +319,7 @@ func (x *Stdio) String() string {
 func (*Stdio) ProtoMessage() {}
 
 func (x *Stdio) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -271,7 +332,7 @@ func (x *Stdio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stdio.ProtoReflect.Descriptor instead.
 func (*Stdio) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{4}
+	return file_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Stdio) GetStdin() uint32 {
@@ -334,7 +395,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -346,7 +407,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -359,7 +420,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateRequest) GetContainer() string {
@@ -485,7 +546,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +558,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +571,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Mount) GetTarget() string {
@@ -574,7 +635,7 @@ type Directory struct {
 
 func (x *Directory) Reset() {
 	*x = Directory{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -586,7 +647,7 @@ func (x *Directory) String() string {
 func (*Directory) ProtoMessage() {}
 
 func (x *Directory) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -599,7 +660,7 @@ func (x *Directory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Directory.ProtoReflect.Descriptor instead.
 func (*Directory) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Directory) GetName() string {
@@ -648,7 +709,7 @@ type BlockDevice struct {
 
 func (x *BlockDevice) Reset() {
 	*x = BlockDevice{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +721,7 @@ func (x *BlockDevice) String() string {
 func (*BlockDevice) ProtoMessage() {}
 
 func (x *BlockDevice) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +734,7 @@ func (x *BlockDevice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockDevice.ProtoReflect.Descriptor instead.
 func (*BlockDevice) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BlockDevice) GetDisk() string {
@@ -728,7 +789,7 @@ type DiskRequest struct {
 
 func (x *DiskRequest) Reset() {
 	*x = DiskRequest{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +801,7 @@ func (x *DiskRequest) String() string {
 func (*DiskRequest) ProtoMessage() {}
 
 func (x *DiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +814,7 @@ func (x *DiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskRequest.ProtoReflect.Descriptor instead.
 func (*DiskRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DiskRequest) GetDisk() string {
@@ -778,7 +839,7 @@ type Volume struct {
 
 func (x *Volume) Reset() {
 	*x = Volume{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +851,7 @@ func (x *Volume) String() string {
 func (*Volume) ProtoMessage() {}
 
 func (x *Volume) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +864,7 @@ func (x *Volume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Volume.ProtoReflect.Descriptor instead.
 func (*Volume) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Volume) GetName() string {
@@ -838,7 +899,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +911,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +924,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NetworkRequest) GetInterfaces() []*Interface {
@@ -913,7 +974,7 @@ type Sysctl struct {
 
 func (x *Sysctl) Reset() {
 	*x = Sysctl{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +986,7 @@ func (x *Sysctl) String() string {
 func (*Sysctl) ProtoMessage() {}
 
 func (x *Sysctl) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +999,7 @@ func (x *Sysctl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sysctl.ProtoReflect.Descriptor instead.
 func (*Sysctl) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Sysctl) GetName() string {
@@ -972,7 +1033,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -984,7 +1045,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -997,7 +1058,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Interface) GetName() string {
@@ -1056,7 +1117,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1068,7 +1129,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1081,7 +1142,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Address) GetLocal() []byte {
@@ -1141,7 +1202,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1214,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1227,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Route) GetDestination() []byte {
@@ -1259,7 +1320,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1332,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1345,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Hop) GetInterface() string {
@@ -1326,7 +1387,7 @@ type Neighbour struct {
 
 func (x *Neighbour) Reset() {
 	*x = Neighbour{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1399,7 @@ func (x *Neighbour) String() string {
 func (*Neighbour) ProtoMessage() {}
 
 func (x *Neighbour) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +1412,7 @@ func (x *Neighbour) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbour.ProtoReflect.Descriptor instead.
 func (*Neighbour) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Neighbour) GetInterface() string {
@@ -1386,7 +1447,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1459,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1472,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Rule) GetMessage() []byte {
@@ -1436,7 +1497,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1448,7 +1509,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1461,7 +1522,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExecRequest) GetContainer() string {
@@ -1515,7 +1576,7 @@ type ContainerRequest struct {
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1588,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1601,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ContainerRequest) GetContainer() string {
@@ -1559,7 +1620,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1632,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1645,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ProcessRequest) GetProcess() uint64 {
@@ -1606,7 +1667,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +1679,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +1692,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SignalRequest) GetProcess() uint64 {
@@ -1664,7 +1725,7 @@ type FrozenResponse struct {
 
 func (x *FrozenResponse) Reset() {
 	*x = FrozenResponse{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1737,7 @@ func (x *FrozenResponse) String() string {
 func (*FrozenResponse) ProtoMessage() {}
 
 func (x *FrozenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1750,7 @@ func (x *FrozenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenResponse.ProtoReflect.Descriptor instead.
 func (*FrozenResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FrozenResponse) GetFrozen() bool {
@@ -1710,7 +1771,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +1783,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +1796,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UpdateRequest) GetContainer() string {
@@ -1762,7 +1823,7 @@ type RefreshRequest struct {
 
 func (x *RefreshRequest) Reset() {
 	*x = RefreshRequest{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +1835,7 @@ func (x *RefreshRequest) String() string {
 func (*RefreshRequest) ProtoMessage() {}
 
 func (x *RefreshRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +1848,7 @@ func (x *RefreshRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshRequest.ProtoReflect.Descriptor instead.
 func (*RefreshRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RefreshRequest) GetContainer() string {
@@ -1815,7 +1876,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1827,7 +1888,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,7 +1901,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StatsResponse) GetTypeUrl() string {
@@ -1868,7 +1929,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +1941,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +1954,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{27}
+	return file_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ResizeRequest) GetProcess() uint64 {
@@ -1929,7 +1990,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2002,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2015,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{28}
+	return file_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DrainResponse) GetStdout() uint64 {
@@ -1981,7 +2042,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2054,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2067,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{29}
+	return file_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeleteRequest) GetContainer() string {
@@ -2038,7 +2099,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +2111,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,7 +2124,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{30}
+	return file_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -2122,7 +2183,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_agent_proto_msgTypes[31]
+	mi := &file_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2134,7 +2195,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[31]
+	mi := &file_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2147,7 +2208,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{31}
+	return file_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Exit) GetProcess() uint64 {
@@ -2193,7 +2254,7 @@ type OOM struct {
 
 func (x *OOM) Reset() {
 	*x = OOM{}
-	mi := &file_agent_proto_msgTypes[32]
+	mi := &file_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2266,7 @@ func (x *OOM) String() string {
 func (*OOM) ProtoMessage() {}
 
 func (x *OOM) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[32]
+	mi := &file_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2279,7 @@ func (x *OOM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOM.ProtoReflect.Descriptor instead.
 func (*OOM) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{32}
+	return file_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *OOM) GetContainer() string {
@@ -2255,7 +2316,11 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"machine_id\x18\x04 \x01(\fR\tmachineId\"\"\n" +
 	"\fClockRequest\x12\x12\n" +
-	"\x04time\x18\x01 \x01(\x03R\x04time\"7\n" +
+	"\x04time\x18\x01 \x01(\x03R\x04time\"P\n" +
+	"\x0eForwardRequest\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\rR\x06stream\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12\x12\n" +
+	"\x04ipv6\x18\x03 \x01(\bR\x04ipv6\"7\n" +
 	"\vPlugRequest\x12\x14\n" +
 	"\x05share\x18\x01 \x01(\bR\x05share\x12\x12\n" +
 	"\x04macs\x18\x02 \x03(\fR\x04macs\"i\n" +
@@ -2412,11 +2477,12 @@ const file_agent_proto_rawDesc = "" +
 	"\x03OOM\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x14\n" +
 	"\x05kills\x18\x02 \x01(\x04R\x05kills\x12\x18\n" +
-	"\amachine\x18\x03 \x01(\bR\amachine2\xac\v\n" +
+	"\amachine\x18\x03 \x01(\bR\amachine2\xee\v\n" +
 	"\x05Agent\x12<\n" +
 	"\x05Renew\x12\x1c.berth.agent.v1.RenewRequest\x1a\x15.berth.agent.v1.Empty\x12:\n" +
 	"\x04Plug\x12\x1b.berth.agent.v1.PlugRequest\x1a\x15.berth.agent.v1.Empty\x12E\n" +
-	"\fSetUpNetwork\x12\x1e.berth.agent.v1.NetworkRequest\x1a\x15.berth.agent.v1.Empty\x12>\n" +
+	"\fSetUpNetwork\x12\x1e.berth.agent.v1.NetworkRequest\x1a\x15.berth.agent.v1.Empty\x12@\n" +
+	"\aForward\x12\x1e.berth.agent.v1.ForwardRequest\x1a\x15.berth.agent.v1.Empty\x12>\n" +
 	"\x06Create\x12\x1d.berth.agent.v1.CreateRequest\x1a\x15.berth.agent.v1.Empty\x12@\n" +
 	"\x05Start\x12 .berth.agent.v1.ContainerRequest\x1a\x15.berth.agent.v1.Empty\x12:\n" +
 	"\x04Exec\x12\x1b.berth.agent.v1.ExecRequest\x1a\x15.berth.agent.v1.Empty\x12>\n" +
@@ -2450,111 +2516,114 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_agent_proto_goTypes = []any{
 	(*Empty)(nil),            // 0: berth.agent.v1.Empty
 	(*RenewRequest)(nil),     // 1: berth.agent.v1.RenewRequest
 	(*ClockRequest)(nil),     // 2: berth.agent.v1.ClockRequest
-	(*PlugRequest)(nil),      // 3: berth.agent.v1.PlugRequest
-	(*Stdio)(nil),            // 4: berth.agent.v1.Stdio
-	(*CreateRequest)(nil),    // 5: berth.agent.v1.CreateRequest
-	(*Mount)(nil),            // 6: berth.agent.v1.Mount
-	(*Directory)(nil),        // 7: berth.agent.v1.Directory
-	(*BlockDevice)(nil),      // 8: berth.agent.v1.BlockDevice
-	(*DiskRequest)(nil),      // 9: berth.agent.v1.DiskRequest
-	(*Volume)(nil),           // 10: berth.agent.v1.Volume
-	(*NetworkRequest)(nil),   // 11: berth.agent.v1.NetworkRequest
-	(*Sysctl)(nil),           // 12: berth.agent.v1.Sysctl
-	(*Interface)(nil),        // 13: berth.agent.v1.Interface
-	(*Address)(nil),          // 14: berth.agent.v1.Address
-	(*Route)(nil),            // 15: berth.agent.v1.Route
-	(*Hop)(nil),              // 16: berth.agent.v1.Hop
-	(*Neighbour)(nil),        // 17: berth.agent.v1.Neighbour
-	(*Rule)(nil),             // 18: berth.agent.v1.Rule
-	(*ExecRequest)(nil),      // 19: berth.agent.v1.ExecRequest
-	(*ContainerRequest)(nil), // 20: berth.agent.v1.ContainerRequest
-	(*ProcessRequest)(nil),   // 21: berth.agent.v1.ProcessRequest
-	(*SignalRequest)(nil),    // 22: berth.agent.v1.SignalRequest
-	(*FrozenResponse)(nil),   // 23: berth.agent.v1.FrozenResponse
-	(*UpdateRequest)(nil),    // 24: berth.agent.v1.UpdateRequest
-	(*RefreshRequest)(nil),   // 25: berth.agent.v1.RefreshRequest
-	(*StatsResponse)(nil),    // 26: berth.agent.v1.StatsResponse
-	(*ResizeRequest)(nil),    // 27: berth.agent.v1.ResizeRequest
-	(*DrainResponse)(nil),    // 28: berth.agent.v1.DrainResponse
-	(*DeleteRequest)(nil),    // 29: berth.agent.v1.DeleteRequest
-	(*Event)(nil),            // 30: berth.agent.v1.Event
-	(*Exit)(nil),             // 31: berth.agent.v1.Exit
-	(*OOM)(nil),              // 32: berth.agent.v1.OOM
-	nil,                      // 33: berth.agent.v1.CreateRequest.JoinEntry
-	nil,                      // 34: berth.agent.v1.CreateRequest.SysctlsEntry
-	nil,                      // 35: berth.agent.v1.Route.MetricsEntry
+	(*ForwardRequest)(nil),   // 3: berth.agent.v1.ForwardRequest
+	(*PlugRequest)(nil),      // 4: berth.agent.v1.PlugRequest
+	(*Stdio)(nil),            // 5: berth.agent.v1.Stdio
+	(*CreateRequest)(nil),    // 6: berth.agent.v1.CreateRequest
+	(*Mount)(nil),            // 7: berth.agent.v1.Mount
+	(*Directory)(nil),        // 8: berth.agent.v1.Directory
+	(*BlockDevice)(nil),      // 9: berth.agent.v1.BlockDevice
+	(*DiskRequest)(nil),      // 10: berth.agent.v1.DiskRequest
+	(*Volume)(nil),           // 11: berth.agent.v1.Volume
+	(*NetworkRequest)(nil),   // 12: berth.agent.v1.NetworkRequest
+	(*Sysctl)(nil),           // 13: berth.agent.v1.Sysctl
+	(*Interface)(nil),        // 14: berth.agent.v1.Interface
+	(*Address)(nil),          // 15: berth.agent.v1.Address
+	(*Route)(nil),            // 16: berth.agent.v1.Route
+	(*Hop)(nil),              // 17: berth.agent.v1.Hop
+	(*Neighbour)(nil),        // 18: berth.agent.v1.Neighbour
+	(*Rule)(nil),             // 19: berth.agent.v1.Rule
+	(*ExecRequest)(nil),      // 20: berth.agent.v1.ExecRequest
+	(*ContainerRequest)(nil), // 21: berth.agent.v1.ContainerRequest
+	(*ProcessRequest)(nil),   // 22: berth.agent.v1.ProcessRequest
+	(*SignalRequest)(nil),    // 23: berth.agent.v1.SignalRequest
+	(*FrozenResponse)(nil),   // 24: berth.agent.v1.FrozenResponse
+	(*UpdateRequest)(nil),    // 25: berth.agent.v1.UpdateRequest
+	(*RefreshRequest)(nil),   // 26: berth.agent.v1.RefreshRequest
+	(*StatsResponse)(nil),    // 27: berth.agent.v1.StatsResponse
+	(*ResizeRequest)(nil),    // 28: berth.agent.v1.ResizeRequest
+	(*DrainResponse)(nil),    // 29: berth.agent.v1.DrainResponse
+	(*DeleteRequest)(nil),    // 30: berth.agent.v1.DeleteRequest
+	(*Event)(nil),            // 31: berth.agent.v1.Event
+	(*Exit)(nil),             // 32: berth.agent.v1.Exit
+	(*OOM)(nil),              // 33: berth.agent.v1.OOM
+	nil,                      // 34: berth.agent.v1.CreateRequest.JoinEntry
+	nil,                      // 35: berth.agent.v1.CreateRequest.SysctlsEntry
+	nil,                      // 36: berth.agent.v1.Route.MetricsEntry
 }
 var file_agent_proto_depIdxs = []int32{
-	4,  // 0: berth.agent.v1.CreateRequest.stdio:type_name -> berth.agent.v1.Stdio
-	33, // 1: berth.agent.v1.CreateRequest.join:type_name -> berth.agent.v1.CreateRequest.JoinEntry
-	34, // 2: berth.agent.v1.CreateRequest.sysctls:type_name -> berth.agent.v1.CreateRequest.SysctlsEntry
-	6,  // 3: berth.agent.v1.CreateRequest.mounts:type_name -> berth.agent.v1.Mount
-	8,  // 4: berth.agent.v1.CreateRequest.devices:type_name -> berth.agent.v1.BlockDevice
-	10, // 5: berth.agent.v1.CreateRequest.volumes:type_name -> berth.agent.v1.Volume
-	7,  // 6: berth.agent.v1.Mount.directories:type_name -> berth.agent.v1.Directory
-	13, // 7: berth.agent.v1.NetworkRequest.interfaces:type_name -> berth.agent.v1.Interface
-	15, // 8: berth.agent.v1.NetworkRequest.routes:type_name -> berth.agent.v1.Route
-	17, // 9: berth.agent.v1.NetworkRequest.neighbours:type_name -> berth.agent.v1.Neighbour
-	18, // 10: berth.agent.v1.NetworkRequest.rules:type_name -> berth.agent.v1.Rule
-	12, // 11: berth.agent.v1.NetworkRequest.sysctls:type_name -> berth.agent.v1.Sysctl
-	14, // 12: berth.agent.v1.Interface.addresses:type_name -> berth.agent.v1.Address
-	35, // 13: berth.agent.v1.Route.metrics:type_name -> berth.agent.v1.Route.MetricsEntry
-	16, // 14: berth.agent.v1.Route.hops:type_name -> berth.agent.v1.Hop
-	4,  // 15: berth.agent.v1.ExecRequest.stdio:type_name -> berth.agent.v1.Stdio
-	10, // 16: berth.agent.v1.RefreshRequest.volume:type_name -> berth.agent.v1.Volume
-	31, // 17: berth.agent.v1.Event.exit:type_name -> berth.agent.v1.Exit
-	32, // 18: berth.agent.v1.Event.oom:type_name -> berth.agent.v1.OOM
+	5,  // 0: berth.agent.v1.CreateRequest.stdio:type_name -> berth.agent.v1.Stdio
+	34, // 1: berth.agent.v1.CreateRequest.join:type_name -> berth.agent.v1.CreateRequest.JoinEntry
+	35, // 2: berth.agent.v1.CreateRequest.sysctls:type_name -> berth.agent.v1.CreateRequest.SysctlsEntry
+	7,  // 3: berth.agent.v1.CreateRequest.mounts:type_name -> berth.agent.v1.Mount
+	9,  // 4: berth.agent.v1.CreateRequest.devices:type_name -> berth.agent.v1.BlockDevice
+	11, // 5: berth.agent.v1.CreateRequest.volumes:type_name -> berth.agent.v1.Volume
+	8,  // 6: berth.agent.v1.Mount.directories:type_name -> berth.agent.v1.Directory
+	14, // 7: berth.agent.v1.NetworkRequest.interfaces:type_name -> berth.agent.v1.Interface
+	16, // 8: berth.agent.v1.NetworkRequest.routes:type_name -> berth.agent.v1.Route
+	18, // 9: berth.agent.v1.NetworkRequest.neighbours:type_name -> berth.agent.v1.Neighbour
+	19, // 10: berth.agent.v1.NetworkRequest.rules:type_name -> berth.agent.v1.Rule
+	13, // 11: berth.agent.v1.NetworkRequest.sysctls:type_name -> berth.agent.v1.Sysctl
+	15, // 12: berth.agent.v1.Interface.addresses:type_name -> berth.agent.v1.Address
+	36, // 13: berth.agent.v1.Route.metrics:type_name -> berth.agent.v1.Route.MetricsEntry
+	17, // 14: berth.agent.v1.Route.hops:type_name -> berth.agent.v1.Hop
+	5,  // 15: berth.agent.v1.ExecRequest.stdio:type_name -> berth.agent.v1.Stdio
+	11, // 16: berth.agent.v1.RefreshRequest.volume:type_name -> berth.agent.v1.Volume
+	32, // 17: berth.agent.v1.Event.exit:type_name -> berth.agent.v1.Exit
+	33, // 18: berth.agent.v1.Event.oom:type_name -> berth.agent.v1.OOM
 	1,  // 19: berth.agent.v1.Agent.Renew:input_type -> berth.agent.v1.RenewRequest
-	3,  // 20: berth.agent.v1.Agent.Plug:input_type -> berth.agent.v1.PlugRequest
-	11, // 21: berth.agent.v1.Agent.SetUpNetwork:input_type -> berth.agent.v1.NetworkRequest
-	5,  // 22: berth.agent.v1.Agent.Create:input_type -> berth.agent.v1.CreateRequest
-	20, // 23: berth.agent.v1.Agent.Start:input_type -> berth.agent.v1.ContainerRequest
-	19, // 24: berth.agent.v1.Agent.Exec:input_type -> berth.agent.v1.ExecRequest
-	22, // 25: berth.agent.v1.Agent.Signal:input_type -> berth.agent.v1.SignalRequest
-	20, // 26: berth.agent.v1.Agent.Kill:input_type -> berth.agent.v1.ContainerRequest
-	20, // 27: berth.agent.v1.Agent.Pause:input_type -> berth.agent.v1.ContainerRequest
-	20, // 28: berth.agent.v1.Agent.Resume:input_type -> berth.agent.v1.ContainerRequest
-	2,  // 29: berth.agent.v1.Agent.SetClock:input_type -> berth.agent.v1.ClockRequest
-	20, // 30: berth.agent.v1.Agent.Frozen:input_type -> berth.agent.v1.ContainerRequest
-	20, // 31: berth.agent.v1.Agent.Thaw:input_type -> berth.agent.v1.ContainerRequest
-	24, // 32: berth.agent.v1.Agent.Update:input_type -> berth.agent.v1.UpdateRequest
-	20, // 33: berth.agent.v1.Agent.Stats:input_type -> berth.agent.v1.ContainerRequest
-	25, // 34: berth.agent.v1.Agent.Refresh:input_type -> berth.agent.v1.RefreshRequest
-	27, // 35: berth.agent.v1.Agent.Resize:input_type -> berth.agent.v1.ResizeRequest
-	21, // 36: berth.agent.v1.Agent.Drain:input_type -> berth.agent.v1.ProcessRequest
-	21, // 37: berth.agent.v1.Agent.Release:input_type -> berth.agent.v1.ProcessRequest
-	29, // 38: berth.agent.v1.Agent.Delete:input_type -> berth.agent.v1.DeleteRequest
-	9,  // 39: berth.agent.v1.Agent.RemoveDisk:input_type -> berth.agent.v1.DiskRequest
-	0,  // 40: berth.agent.v1.Agent.Shutdown:input_type -> berth.agent.v1.Empty
-	0,  // 41: berth.agent.v1.Agent.Renew:output_type -> berth.agent.v1.Empty
-	0,  // 42: berth.agent.v1.Agent.Plug:output_type -> berth.agent.v1.Empty
-	0,  // 43: berth.agent.v1.Agent.SetUpNetwork:output_type -> berth.agent.v1.Empty
-	0,  // 44: berth.agent.v1.Agent.Create:output_type -> berth.agent.v1.Empty
-	0,  // 45: berth.agent.v1.Agent.Start:output_type -> berth.agent.v1.Empty
-	0,  // 46: berth.agent.v1.Agent.Exec:output_type -> berth.agent.v1.Empty
-	0,  // 47: berth.agent.v1.Agent.Signal:output_type -> berth.agent.v1.Empty
-	0,  // 48: berth.agent.v1.Agent.Kill:output_type -> berth.agent.v1.Empty
-	0,  // 49: berth.agent.v1.Agent.Pause:output_type -> berth.agent.v1.Empty
-	0,  // 50: berth.agent.v1.Agent.Resume:output_type -> berth.agent.v1.Empty
-	0,  // 51: berth.agent.v1.Agent.SetClock:output_type -> berth.agent.v1.Empty
-	23, // 52: berth.agent.v1.Agent.Frozen:output_type -> berth.agent.v1.FrozenResponse
-	0,  // 53: berth.agent.v1.Agent.Thaw:output_type -> berth.agent.v1.Empty
-	0,  // 54: berth.agent.v1.Agent.Update:output_type -> berth.agent.v1.Empty
-	26, // 55: berth.agent.v1.Agent.Stats:output_type -> berth.agent.v1.StatsResponse
-	0,  // 56: berth.agent.v1.Agent.Refresh:output_type -> berth.agent.v1.Empty
-	0,  // 57: berth.agent.v1.Agent.Resize:output_type -> berth.agent.v1.Empty
-	28, // 58: berth.agent.v1.Agent.Drain:output_type -> berth.agent.v1.DrainResponse
-	0,  // 59: berth.agent.v1.Agent.Release:output_type -> berth.agent.v1.Empty
-	0,  // 60: berth.agent.v1.Agent.Delete:output_type -> berth.agent.v1.Empty
-	0,  // 61: berth.agent.v1.Agent.RemoveDisk:output_type -> berth.agent.v1.Empty
-	0,  // 62: berth.agent.v1.Agent.Shutdown:output_type -> berth.agent.v1.Empty
-	41, // [41:63] is the sub-list for method output_type
-	19, // [19:41] is the sub-list for method input_type
+	4,  // 20: berth.agent.v1.Agent.Plug:input_type -> berth.agent.v1.PlugRequest
+	12, // 21: berth.agent.v1.Agent.SetUpNetwork:input_type -> berth.agent.v1.NetworkRequest
+	3,  // 22: berth.agent.v1.Agent.Forward:input_type -> berth.agent.v1.ForwardRequest
+	6,  // 23: berth.agent.v1.Agent.Create:input_type -> berth.agent.v1.CreateRequest
+	21, // 24: berth.agent.v1.Agent.Start:input_type -> berth.agent.v1.ContainerRequest
+	20, // 25: berth.agent.v1.Agent.Exec:input_type -> berth.agent.v1.ExecRequest
+	23, // 26: berth.agent.v1.Agent.Signal:input_type -> berth.agent.v1.SignalRequest
+	21, // 27: berth.agent.v1.Agent.Kill:input_type -> berth.agent.v1.ContainerRequest
+	21, // 28: berth.agent.v1.Agent.Pause:input_type -> berth.agent.v1.ContainerRequest
+	21, // 29: berth.agent.v1.Agent.Resume:input_type -> berth.agent.v1.ContainerRequest
+	2,  // 30: berth.agent.v1.Agent.SetClock:input_type -> berth.agent.v1.ClockRequest
+	21, // 31: berth.agent.v1.Agent.Frozen:input_type -> berth.agent.v1.ContainerRequest
+	21, // 32: berth.agent.v1.Agent.Thaw:input_type -> berth.agent.v1.ContainerRequest
+	25, // 33: berth.agent.v1.Agent.Update:input_type -> berth.agent.v1.UpdateRequest
+	21, // 34: berth.agent.v1.Agent.Stats:input_type -> berth.agent.v1.ContainerRequest
+	26, // 35: berth.agent.v1.Agent.Refresh:input_type -> berth.agent.v1.RefreshRequest
+	28, // 36: berth.agent.v1.Agent.Resize:input_type -> berth.agent.v1.ResizeRequest
+	22, // 37: berth.agent.v1.Agent.Drain:input_type -> berth.agent.v1.ProcessRequest
+	22, // 38: berth.agent.v1.Agent.Release:input_type -> berth.agent.v1.ProcessRequest
+	30, // 39: berth.agent.v1.Agent.Delete:input_type -> berth.agent.v1.DeleteRequest
+	10, // 40: berth.agent.v1.Agent.RemoveDisk:input_type -> berth.agent.v1.DiskRequest
+	0,  // 41: berth.agent.v1.Agent.Shutdown:input_type -> berth.agent.v1.Empty
+	0,  // 42: berth.agent.v1.Agent.Renew:output_type -> berth.agent.v1.Empty
+	0,  // 43: berth.agent.v1.Agent.Plug:output_type -> berth.agent.v1.Empty
+	0,  // 44: berth.agent.v1.Agent.SetUpNetwork:output_type -> berth.agent.v1.Empty
+	0,  // 45: berth.agent.v1.Agent.Forward:output_type -> berth.agent.v1.Empty
+	0,  // 46: berth.agent.v1.Agent.Create:output_type -> berth.agent.v1.Empty
+	0,  // 47: berth.agent.v1.Agent.Start:output_type -> berth.agent.v1.Empty
+	0,  // 48: berth.agent.v1.Agent.Exec:output_type -> berth.agent.v1.Empty
+	0,  // 49: berth.agent.v1.Agent.Signal:output_type -> berth.agent.v1.Empty
+	0,  // 50: berth.agent.v1.Agent.Kill:output_type -> berth.agent.v1.Empty
+	0,  // 51: berth.agent.v1.Agent.Pause:output_type -> berth.agent.v1.Empty
+	0,  // 52: berth.agent.v1.Agent.Resume:output_type -> berth.agent.v1.Empty
+	0,  // 53: berth.agent.v1.Agent.SetClock:output_type -> berth.agent.v1.Empty
+	24, // 54: berth.agent.v1.Agent.Frozen:output_type -> berth.agent.v1.FrozenResponse
+	0,  // 55: berth.agent.v1.Agent.Thaw:output_type -> berth.agent.v1.Empty
+	0,  // 56: berth.agent.v1.Agent.Update:output_type -> berth.agent.v1.Empty
+	27, // 57: berth.agent.v1.Agent.Stats:output_type -> berth.agent.v1.StatsResponse
+	0,  // 58: berth.agent.v1.Agent.Refresh:output_type -> berth.agent.v1.Empty
+	0,  // 59: berth.agent.v1.Agent.Resize:output_type -> berth.agent.v1.Empty
+	29, // 60: berth.agent.v1.Agent.Drain:output_type -> berth.agent.v1.DrainResponse
+	0,  // 61: berth.agent.v1.Agent.Release:output_type -> berth.agent.v1.Empty
+	0,  // 62: berth.agent.v1.Agent.Delete:output_type -> berth.agent.v1.Empty
+	0,  // 63: berth.agent.v1.Agent.RemoveDisk:output_type -> berth.agent.v1.Empty
+	0,  // 64: berth.agent.v1.Agent.Shutdown:output_type -> berth.agent.v1.Empty
+	42, // [42:65] is the sub-list for method output_type
+	19, // [19:42] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -2565,7 +2634,7 @@ func file_agent_proto_init() {
 	if File_agent_proto != nil {
 		return
 	}
-	file_agent_proto_msgTypes[30].OneofWrappers = []any{
+	file_agent_proto_msgTypes[31].OneofWrappers = []any{
 		(*Event_Exit)(nil),
 		(*Event_Oom)(nil),
 	}
@@ -2575,7 +2644,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -11,6 +11,7 @@ type AgentService interface {
 	Renew(context.Context, *RenewRequest) (*Empty, error)
 	Plug(context.Context, *PlugRequest) (*Empty, error)
 	SetUpNetwork(context.Context, *NetworkRequest) (*Empty, error)
+	Forward(context.Context, *ForwardRequest) (*Empty, error)
 	Create(context.Context, *CreateRequest) (*Empty, error)
 	Start(context.Context, *ContainerRequest) (*Empty, error)
 	Exec(context.Context, *ExecRequest) (*Empty, error)
@@ -55,6 +56,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.SetUpNetwork(ctx, &req)
+			},
+			"Forward": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req ForwardRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Forward(ctx, &req)
 			},
 			"Create": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req CreateRequest
@@ -222,6 +230,14 @@ func (c *agentClient) Plug(ctx context.Context, req *PlugRequest) (*Empty, error
 func (c *agentClient) SetUpNetwork(ctx context.Context, req *NetworkRequest) (*Empty, error) {
 	var resp Empty
 	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "SetUpNetwork", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) Forward(ctx context.Context, req *ForwardRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "berth.agent.v1.Agent", "Forward", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

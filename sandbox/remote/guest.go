@@ -143,6 +143,7 @@ func connect(ctx context.Context, m Machine) (_ *guest, retErr error) {
 			return nil, err
 		}
 	}
+	r.forward()
 	return r, nil
 }
 

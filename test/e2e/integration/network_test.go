@@ -3,8 +3,12 @@
 package integration
 
 import (
+	"bufio"
 	"context"
+	"crypto/md5"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -209,6 +213,48 @@ func TestNetworkSysctls(t *testing.T) {
 		}
 		kill(ctx, t, c.task, unix.SIGKILL)
 		c.delete(ctx, t, status(ctx, t, exit))
+	})
+}
+
+// TestPortForward has crictl forward a port of the node to a pod, as kubectl does:
+// containerd connects to the loopback interface of the pod's network namespace.
+func TestPortForward(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, r runtimeCase) {
+		n := ownNode(t, node.Config{Networks: []string{bridgeNetwork(3, 1500, `{"dst": "0.0.0.0/0"}`)}})
+		ctx := testContext(t, n)
+		p := runPod(ctx, t, n, "served", r)
+		serve := "mkdir /www; head -c 3000000 /dev/urandom > /www/file; md5sum < /www/file > /www/sum; exec httpd -f -p 127.0.0.1:8080 -h /www"
+		c := must(p.Run(ctx, "web", "sh", "-c", serve))(t)
+		must(n.Crictl(ctx, "exec", c, "sh", "-c", "until wget -q -O /dev/null http://127.0.0.1:8080/sum; do :; done"))(t)
+		cmd := n.Command(ctx, "crictl", "port-forward", p.ID, "18080:8080", "18081:8081")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.StartCommand(cmd); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}()
+		lines := bufio.NewScanner(out)
+		for lines.Scan() && !strings.Contains(lines.Text(), "127.0.0.1:18081") {
+		}
+		go func() { _, _ = io.Copy(io.Discard, out) }() // it ends with crictl
+		get := func(port int, name string) string {
+			out, _ := n.Run(n.Command(ctx, "busybox", "wget", "-q", "-O", "-", fmt.Sprintf("http://127.0.0.1:%d/%s", port, name)))
+			return out
+		}
+		for range 3 {
+			sum := md5.Sum([]byte(get(18080, "file")))
+			if want := get(18080, "sum"); !strings.HasPrefix(want, hex.EncodeToString(sum[:])) {
+				t.Errorf("what came has the sum %x, in the pod it is %q", sum, want)
+			}
+		}
+		if got := get(18081, "file"); got != "" {
+			t.Errorf("at a port where nobody listens: %.100q", got)
+		}
 	})
 }
 
