@@ -10,6 +10,7 @@ import (
 	"berth/process/native"
 	"berth/test/fakeoci"
 	"berth/test/leak"
+	"berth/test/shelter"
 )
 
 // fakeRuntime is the path of the fake OCI runtime, built before any
@@ -20,18 +21,23 @@ func TestMain(m *testing.M) {
 	if native.IsInit(os.Args) {
 		native.Init()
 	}
+	os.Exit(shelter.Main(func() int { return run(m) }))
+}
+
+// run is in a mount namespace of its own: what it mounts goes with it, however it ends.
+func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "berth-sandbox-*")
 	if err == nil {
 		fakeRuntime, err = fakeoci.Compile(dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
 	code := leak.Main(m)
 	if err := os.RemoveAll(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
-	os.Exit(code)
+	return code
 }

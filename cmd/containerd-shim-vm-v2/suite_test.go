@@ -18,6 +18,7 @@ import (
 	"berth/sandbox/vm/image/build"
 	"berth/shim"
 	"berth/test/leak"
+	"berth/test/shelter"
 )
 
 // conf is that of the machines that the tests boot; missing says why there are
@@ -31,20 +32,25 @@ func TestMain(m *testing.M) {
 	if code, ok := other(os.Args); ok {
 		os.Exit(code)
 	}
+	os.Exit(shelter.Main(func() int { return run(m) }))
+}
+
+// run is in a mount namespace of its own: what it mounts goes with it, however it ends.
+func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "berth-vm-*")
 	if err == nil && os.Getenv("BERTH_GUEST") != "" {
 		err = buildGuest(dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
 	code := leak.Main(m)
 	if err := os.RemoveAll(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
-	os.Exit(code)
+	return code
 }
 
 // buildGuest makes an image with this checkout's agent.

@@ -21,6 +21,7 @@ import (
 	"berth/sandbox/agentapi"
 	"berth/sandbox/mux"
 	"berth/test/leak"
+	"berth/test/shelter"
 )
 
 // agentArg has this program be an agent over descriptor 3.
@@ -34,7 +35,8 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(leak.Main(m))
+	// What is mounted goes with a mount namespace, however the tests end.
+	os.Exit(shelter.Main(func() int { return leak.Main(m) }))
 }
 
 // beAgent is the agent as an ordinary process, whose kernel is this one.

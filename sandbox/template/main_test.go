@@ -17,6 +17,7 @@ import (
 	"berth/sandbox/vm/image/build"
 	"berth/sandbox/vm/jail"
 	"berth/test/leak"
+	"berth/test/shelter"
 )
 
 const (
@@ -37,17 +38,22 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	os.Exit(shelter.Main(func() int { return run(m) }))
+}
+
+// run is in a mount namespace of its own: what it mounts goes with it, however it ends.
+func run(m *testing.M) int {
 	var err error
 	if workDir, err = os.MkdirTemp("", "berth-template-*"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
 	code := leak.Main(m)
 	if err := os.RemoveAll(workDir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
-	os.Exit(code)
+	return code
 }
 
 const (

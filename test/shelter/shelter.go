@@ -4,9 +4,10 @@
 //
 // Who breaks the line that keeps paths below a root, to see a test fail, as he
 // should, has its tests write where those paths lead: as root, into the /etc of
-// the machine. Sheltered tests run in a mount namespace in which they cannot.
+// the machine. Sheltered tests run in a mount namespace in which they cannot. What
+// they mount themselves goes with that, also if they are killed.
 //
-// What does not belong here: what a test may leave behind (see test/leak).
+// What does not belong here: what else a test may leave behind (see test/leak).
 package shelter
 
 import (
