@@ -16,7 +16,9 @@
 // ([Supervisor.ReapOrphans]). SIGCHLD serves as a hint to look for them, never
 // as the news of an exit: they are found with WNOWAIT and reaped by pid. While a
 // [Hold] is open one of them may be a container's init that died before it
-// could be adopted, so how they ended is kept until the hold ends.
+// could be adopted, so how they ended is kept until the hold ends. Under a Spare
+// one may be a child that other code of the program waits for: it waits for the
+// Spares of that moment, and then is reaped all the same.
 //
 // # Lifecycle
 //

@@ -66,21 +66,39 @@ func (r *orphanReaper) run() {
 			return
 		case <-r.hint:
 		}
+		r.reapForgotten()
 		for r.sweep() {
 		}
 	}
 }
 
-// sweep deals with the first zombie there is; false when there is nothing to
-// do until the next hint. The kernel offers zombies in the order of the child
-// list, so one that is owned is waited for: its watcher is about to reap it.
+// sweep deals with the first zombie there is, or where that is spared with those
+// behind it; false when there is nothing to do until the next hint. The kernel
+// offers zombies in the order of the child lists.
 func (r *orphanReaper) sweep() bool {
 	info, err := waitid(unix.P_ALL, 0, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT)
 	if err != nil || info.pid == 0 {
 		return false
 	}
+	if r.take(info.pid) {
+		return true
+	}
+	progress := false
+	pids, _ := firstThreadsChildren()
+	for _, pid := range pids {
+		info, err := waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT)
+		if err == nil && info.pid == pid {
+			progress = r.take(pid) || progress
+		}
+	}
+	return progress
+}
+
+// take deals with one zombie, and tells whether it has gone. One that is owned is
+// waited for: its watcher is about to reap it.
+func (r *orphanReaper) take(pid int) bool {
 	r.s.mu.Lock()
-	if p := r.s.owned[info.pid]; p != nil {
+	if p := r.s.owned[pid]; p != nil {
 		r.s.mu.Unlock()
 		select {
 		case <-p.done:
@@ -90,12 +108,21 @@ func (r *orphanReaper) sweep() bool {
 		}
 	}
 	defer r.s.mu.Unlock()
-	if r.s.spares > 0 && mayBeWaitedFor(info.pid) || len(r.s.reaped) >= maxReaped {
+	if len(r.s.spares) > 0 && mayBeWaitedFor(pid) {
+		r.s.noteSparedLocked(pid)
 		return false // Release gives the next hint
 	}
-	// The lock keeps a Hold from being taken in between. What is a zombie
-	// now was not made by anything that a later Hold covers.
-	info, err = waitid(unix.P_PID, info.pid, unix.WEXITED|unix.WNOHANG)
+	return r.reapLocked(pid)
+}
+
+// reapLocked reaps one zombie that nobody owns. The lock keeps a Hold from being
+// taken in between. What is a zombie now was not made by anything that a later
+// Hold covers.
+func (r *orphanReaper) reapLocked(pid int) bool {
+	if len(r.s.reaped) >= maxReaped {
+		return false // Release gives the next hint
+	}
+	info, err := waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOHANG)
 	if err != nil || info.pid == 0 {
 		return false
 	}
@@ -122,10 +149,23 @@ func mayBeWaitedFor(pid int) bool {
 	if err != nil || theirs == ours {
 		return true
 	}
+	first, err := firstThreadsChildren()
+	return err == nil && !slices.Contains(first, pid)
+}
+
+// firstThreadsChildren fails on a kernel without CONFIG_PROC_CHILDREN.
+func firstThreadsChildren() (pids []int, err error) {
 	self := os.Getpid()
-	first, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", self, self))
-	if err != nil { // a kernel without CONFIG_PROC_CHILDREN
-		return false
+	list, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", self, self))
+	if err != nil {
+		return nil, err
 	}
-	return !slices.Contains(strings.Fields(string(first)), strconv.Itoa(pid))
+	for word := range strings.FieldsSeq(string(list)) {
+		pid, err := strconv.Atoi(word)
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
 }

@@ -187,3 +187,74 @@ func TestShellStatus(t *testing.T) {
 		}
 	}
 }
+
+// sweepAll is what the reaper does at a hint.
+func sweepAll(s *Supervisor) {
+	s.orphans.reapForgotten()
+	for s.orphans.sweep() {
+	}
+}
+
+// A zombie that nobody waits for does not stay for as long as one Spare overlaps
+// the next: it goes with those that were open when it was seen.
+func TestSparesDoNotAddUp(t *testing.T) {
+	s := newReaper(t)
+	first, second := s.Spare(), s.Spare()
+	pid, end := beget(t, s, 1)
+	end.Close()
+	awaitZombie(t, pid)
+	sweepAll(s)
+	third := s.Spare()
+	defer third.Release()
+	first.Release()
+	sweepAll(s)
+	if !exists(pid) {
+		t.Fatal("it was reaped while a call that may wait for it was open")
+	}
+	second.Release()
+	awaitReaped(t, pid)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.spared) != 0 {
+		t.Errorf("%v are still noted", s.spared)
+	}
+}
+
+// Which process of a number was seen counts: another that has it by now is not
+// reaped for it.
+func TestSpareKnowsAReusedPid(t *testing.T) {
+	s := newReaper(t)
+	first := s.Spare()
+	pid, end := beget(t, s, 7)
+	end.Close()
+	awaitZombie(t, pid)
+	sweepAll(s)
+	s.mu.Lock()
+	seen := s.spared[pid]
+	seen.started-- // of an earlier one
+	s.spared[pid] = seen
+	s.mu.Unlock()
+	second := s.Spare()
+	defer second.Release()
+	first.Release()
+	sweepAll(s)
+	if info, err := waitid(unix.P_PID, pid, unix.WEXITED); err != nil || info.status != 7 {
+		t.Errorf("status %d, %v", info.status, err)
+	}
+}
+
+// A zombie that is spared hides none of a container behind it.
+func TestSpareHidesNothing(t *testing.T) {
+	s := newReaper(t)
+	spare := s.Spare()
+	defer spare.Release()
+	pid, end := beget(t, s, 1)
+	end.Close()
+	awaitZombie(t, pid)
+	behind, end := begetIn(t, s, 1, "own")
+	end.Close()
+	awaitReaped(t, behind)
+	if !exists(pid) {
+		t.Error("what is spared was reaped")
+	}
+}

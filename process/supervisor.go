@@ -24,9 +24,12 @@ type Supervisor struct {
 	mu     sync.Mutex
 	owned  map[int]*Process // by pid; an entry leaves once its process is reaped
 	holds  int              // open Holds for adoption
-	spares int              // open Holds under which none of our session is reaped
 	reaped map[int]Exit     // orphans reaped under a Hold for adoption, by pid
 	closed bool
+
+	begun  uint64              // how many Spares there were
+	spares map[uint64]struct{} // those that are open, by their number
+	spared map[int]sighting    // zombies that were not reaped for them, by pid
 }
 
 // maxReaped bounds the exits that are kept for an adoption. A container whose
@@ -38,7 +41,7 @@ var errClosed = errors.New("the supervisor is closed")
 
 // NewSupervisor returns a supervisor without processes.
 func NewSupervisor() *Supervisor {
-	return &Supervisor{owned: make(map[int]*Process), forks: newForker()}
+	return &Supervisor{owned: make(map[int]*Process), spares: make(map[uint64]struct{}), forks: newForker()}
 }
 
 // Command is a program to be started.
@@ -155,7 +158,7 @@ func (s *Supervisor) watch(p *Process) {
 // Hold keeps the exits of orphans while an adoption is under way.
 type Hold struct {
 	s     *Supervisor
-	spare bool
+	spare uint64 // its number; 0 for one for adoption
 	once  sync.Once
 }
 
@@ -170,23 +173,12 @@ func (s *Supervisor) Hold() *Hold {
 	return &Hold{s: s}
 }
 
-// Spare is a Hold under which no process that this program has forked is
-// reaped but by its watcher. It is for code that starts children and waits for
-// them by itself; the orphans of containers, which have sessions of their own,
-// do not pile up meanwhile.
-func (s *Supervisor) Spare() *Hold {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.spares++
-	return &Hold{s: s, spare: true}
-}
-
 // Release ends the hold. It may be called more than once.
 func (h *Hold) Release() {
 	h.once.Do(func() {
 		h.s.mu.Lock()
-		if h.spare {
-			h.s.spares--
+		if h.spare > 0 {
+			h.s.endSpareLocked(h.spare)
 		} else if h.s.holds--; h.s.holds == 0 {
 			h.s.reaped = nil
 		}

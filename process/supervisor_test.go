@@ -21,6 +21,7 @@ import (
 func begetter(arg map[string]string) error {
 	pid, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", "read x; exit " + arg["code"]}, &syscall.ProcAttr{
 		Files: []uintptr{0, 2, 2},
+		Sys:   &syscall.SysProcAttr{Setsid: arg["session"] == "own"},
 	})
 	if err != nil {
 		return err
@@ -47,6 +48,12 @@ func run(t *testing.T, s *Supervisor, script string) *Process {
 // beget returns the pid of a process whose parent has ended, and what ends it.
 func beget(t *testing.T, s *Supervisor, code int) (pid int, end io.Closer) {
 	t.Helper()
+	return begetIn(t, s, code, "ours")
+}
+
+// begetIn says which session it is in: "ours", or its "own", as of what comes from a container.
+func begetIn(t *testing.T, s *Supervisor, code int, session string) (pid int, end io.Closer) {
+	t.Helper()
 	stdinR, stdinW, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +63,7 @@ func beget(t *testing.T, s *Supervisor, code int) (pid int, end io.Closer) {
 		t.Fatal(err)
 	}
 	p, err := s.Start(&Command{
-		Path: self(t), Args: []string{"program", "begetter", "code", strconv.Itoa(code)},
+		Path: self(t), Args: []string{"program", "begetter", "code", strconv.Itoa(code), "session", session},
 		Files: []*os.File{stdinR, stdoutW, os.Stderr},
 	})
 	stdinR.Close()

@@ -24,7 +24,9 @@ import (
 //	record: length of the payload (4), its CRC-32C (4), payload
 //
 // Records are delivered in order, so one offset marks all that are done. When
-// none is left the file is cut to its header. A writer that dies in mid-write
+// none is left the file is cut to its header, and when most are done the others
+// are moved in their place (compact.go); what lies before the mark need not be
+// records then. A writer that dies in mid-write
 // leaves a torn record at the end, which does not match its sum and is cut
 // off by the next. A mark that makes no sense means that nothing is marked:
 // records are then delivered twice rather than not at all.
@@ -172,6 +174,15 @@ func scanJournal(r io.ReaderAt, size int64) (head, tail int64, err error) {
 	}
 	mark := binary.LittleEndian.Uint64(header[len(journalMagic):])
 	head, tail = headerSize, headerSize
+	if mark > headerSize && mark < uint64(size) {
+		payload, err := readRecord(r, int64(mark), size)
+		if err != nil {
+			return 0, 0, err
+		}
+		if payload != nil {
+			head, tail = int64(mark), int64(mark)
+		}
+	}
 	for {
 		if uint64(tail) == mark {
 			head = tail
@@ -290,7 +301,11 @@ func (j *journal) ack() error {
 		return nil
 	}
 	j.head += j.offered
-	return j.reset()
+	var err error
+	if j.compactable() {
+		err = j.compact()
+	}
+	return errors.Join(err, j.reset())
 }
 
 // reset writes down which records are delivered, and cuts off what is not

@@ -145,6 +145,7 @@ func FuzzJournal(f *testing.F) {
 	f.Add(two[:len(two)-1])
 	f.Add(append(newHeader(headerSize+recordHead+3), two[headerSize:]...))
 	f.Add(append(newHeader(1<<63), two[headerSize:]...))
+	f.Add(append(append(newHeader(headerSize+5), "other"...), two[headerSize:]...))
 	f.Add(append(newHeader(0), 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		head, tail, err := scanJournal(bytes.NewReader(data), int64(len(data)))

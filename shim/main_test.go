@@ -40,6 +40,8 @@ func TestMain(m *testing.M) {
 		os.Exit(Main(testEnv()))
 	case "publish":
 		os.Exit(publishUntilKilled())
+	case "queue":
+		os.Exit(queueUntilKilled())
 	}
 	os.Exit(leak.Main(m))
 }

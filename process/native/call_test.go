@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -150,6 +151,66 @@ func TestSlowCreatePilesUpNothing(t *testing.T) {
 	b.must(b.driver.Delete(t.Context(), b.id, false))
 	slow.must(os.WriteFile(fifo, []byte("\n"), 0))
 	slow.must(<-made)
+}
+
+// What a hook leaves behind is reaped once the calls that it died under have
+// ended, however many have begun since.
+func TestOverlappingCallsPileUpNothing(t *testing.T) {
+	first := newBox(t, "sleep 1000")
+	b := *first
+	b.id, b.bundle = first.id+"b", filepath.Join(t.TempDir(), "bundle")
+	b.driver = &Driver{Root: first.driver.Root, Dir: b.bundle, Supervisor: first.sup}
+	b.must(os.Mkdir(b.bundle, 0o700))
+	spec := *first.spec
+	linux := *spec.Linux
+	spec.Linux, linux.CgroupsPath = &linux, "/"+b.id
+	b.spec = &spec
+	t.Cleanup(b.remove)
+
+	endFirst := first.createSlowly("sh -c 'exit 0' &")
+	first.until("the hook's child is a zombie", func() bool { return zombies(t) == 1 })
+	first.awaitReaper()
+	endSecond := b.createSlowly("")
+	endFirst()
+	first.until("there is no zombie", func() bool { return zombies(t) == 0 })
+	endSecond()
+}
+
+// awaitReaper returns once the supervisor has seen every zombie that there is: it
+// has reaped a younger orphan.
+func (b *box) awaitReaper() {
+	fifo := filepath.Join(b.TempDir(), "fifo")
+	b.must(unix.Mkfifo(fifo, 0o600))
+	_, err := b.sup.Start(&process.Command{Path: "/bin/sh", Args: []string{"-c", "setsid sh -c 'echo $$ > " + fifo + "' &"}, Env: os.Environ()})
+	b.must(err)
+	text, err := os.ReadFile(fifo)
+	b.must(err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	b.must(err)
+	b.until("the orphan is reaped", func() bool { return unix.Kill(pid, 0) != nil })
+}
+
+// createSlowly begins a create and returns once its hook has done what it is to.
+// The create ends with end.
+func (b *box) createSlowly(script string) (end func()) {
+	fifo := filepath.Join(b.TempDir(), "fifo")
+	b.must(unix.Mkfifo(fifo, 0o600))
+	b.spec.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{
+		{Path: "/bin/sh", Args: []string{"sh", "-c", script}},
+		{Path: "/bin/sh", Args: []string{"sh", "-c", "echo > " + fifo + "; read x < " + fifo}},
+	}}
+	b.write()
+	made := make(chan error, 1)
+	go func() {
+		_, err := b.driver.Create(b.Context(), &oci.CreateRequest{ID: b.id, Bundle: b.bundle})
+		made <- err
+	}()
+	_, err := os.ReadFile(fifo) // the hook runs
+	b.must(err)
+	return func() {
+		b.must(os.WriteFile(fifo, []byte("\n"), 0))
+		b.must(<-made)
+	}
 }
 
 // zombies are the children of this process that have ended.

@@ -26,9 +26,10 @@
 // waits for its own helpers through os/exec, which the supervisor spares while a
 // call is under way ([process.Supervisor.Spare]): it tells them from the orphans
 // of containers by the thread whose children they are, so that the first thread
-// has to fork nothing, which it is kept from. What a call has made is adopted
-// before the call returns. The library sets no PR_SET_PDEATHSIG, so that its
-// threads may end.
+// has to fork nothing, which it is kept from. What a hook leaves running looks like
+// them, and waits as a zombie for the calls that were under way when it died. What
+// a call has made is adopted before the call returns. The library sets no
+// PR_SET_PDEATHSIG, so that its threads may end.
 //
 // What does not belong here: CRIU, whose part of the library has the size of
 // all the rest; checkpoint and restore stay with the command line.
