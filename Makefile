@@ -6,16 +6,18 @@ ROUNDS   ?= 40
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
+# The Go runtime for small heaps, see scripts/runtime/overlay; `make build OVERLAY=` takes it as it is.
+OVERLAY ?= $(CURDIR)/bin/.overlay/overlay.json
 # no_grpc: a shim speaks ttrpc alone, and gRPC would cost it half its size and memory.
 # -T, and -Ttext-segment below: see docs/performance.md, "Pages of the program".
-GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags no_grpc \
+GOBUILD = CGO_ENABLED=0 go build $(OVERLAY:%=-overlay %) -trimpath -buildvcs=false -tags no_grpc \
 	-ldflags '-s -w -T 0x511000 -X main.version=$(VERSION) -X main.revision=$(REVISION)'
 # What tests of runc's library are built with: its seccomp, without its CRIU.
 TAGS = -tags seccomp,runc_nocriu
 # The pod and the gpu shim and the guests' agent have runc's library, whose first steps in a container
 # are C, and libseccomp; static all the same, and with musl (scripts/musl/cc). runc_nocriu: CRIU's protocol would
 # add 2 MB for what runc's command line does. -Ttext-segment: large folios of the page cache are then not mapped whole.
-NATIVEBUILD = cc=$$(scripts/musl/cc) && CC=$$cc CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags no_grpc,seccomp,runc_nocriu,netgo,osusergo \
+NATIVEBUILD = cc=$$(scripts/musl/cc) && CC=$$cc CGO_ENABLED=1 go build $(OVERLAY:%=-overlay %) -trimpath -buildvcs=false -tags no_grpc,seccomp,runc_nocriu,netgo,osusergo \
 	-ldflags '-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION) -extldflags "-static -Wl,-Ttext-segment=0x510000"'
 # berth-gpu has cgo too, and without -z lazy it would not start unless every symbol of NVML were loaded.
 GPUBUILD = CGO_ENABLED=1 go build -trimpath -buildvcs=false \
@@ -48,6 +50,7 @@ setup: ## Install Debian packages and build the pinned tools into .tools/bin (ro
 
 build: ## Build the shims and tools into bin/
 	@mkdir -p bin
+	$(if $(OVERLAY),@scripts/runtime/overlay $(dir $(OVERLAY)))
 	$(GOBUILD) -o bin/ ./cmd/berth ./cmd/containerd-shim-vm-v2
 	$(NATIVEBUILD) -o bin/ ./cmd/berth-agent ./cmd/containerd-shim-pod-v2 ./cmd/containerd-shim-gpu-v2
 	$(GPUBUILD) -o bin/ ./cmd/berth-gpu

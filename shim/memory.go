@@ -46,21 +46,10 @@ func trim(activity, stop <-chan struct{}) {
 				timer.Reset(left)
 			} else {
 				freed = time.Now()
-				freeHeap()
+				debug.FreeOSMemory()
 			}
 			unmap(areas)
 		}
-	}
-}
-
-// freeHeap collects garbage and gives free heap back, in a shim that has had to
-// collect before. The first collection makes the Go runtime touch some 0.8 MiB
-// of tables of its own (measured with Go 1.26), which is more than it can free
-// in a shim that has only just started its containers.
-func freeHeap() {
-	var stats debug.GCStats
-	if debug.ReadGCStats(&stats); stats.NumGC > 0 {
-		debug.FreeOSMemory()
 	}
 }
 
@@ -97,7 +86,7 @@ type area struct{ from, to uintptr }
 // cleanAreas finds the mappings of a file, in the form of proc_pid_smaps(5),
 // that cannot be written and never were: a page that was written, as those
 // that the loader relocates, is in no file. A shim has a thousand such lines:
-// what each would leave on the heap stays (freeHeap).
+// what each would leave on the heap is noticed.
 func cleanAreas(smaps io.Reader, file string) ([]area, error) {
 	var (
 		out    []area

@@ -264,7 +264,7 @@ func TestStartedShimStandsAlone(t *testing.T) {
 		t.Errorf("its process group is %d, %v", group, err)
 	}
 	env, _ := os.ReadFile(proc + "/environ")
-	for _, want := range []string{"GOMAXPROCS=2", "GOGC=70", "MALLOC_ARENA_MAX=1"} {
+	for _, want := range []string{"GOMAXPROCS=2", "GOGC=50", "MALLOC_ARENA_MAX=1"} {
 		if !bytes.Contains(env, []byte("\x00"+want+"\x00")) {
 			t.Errorf("its environment lacks %s", want)
 		}
