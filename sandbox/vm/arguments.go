@@ -91,7 +91,10 @@ func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, err
 	return append(args, c.vfioArguments()...), nil
 }
 
-// baseCmdline is what every guest's kernel is told.
+// baseCmdline is what every guest's kernel is told. Nothing here may have the kernel
+// not clear a page that it gives out (init_on_alloc, which distributions have on): what
+// virtiofsd then writes to one QEMU does not see, and would go on running code that
+// it has translated from what was there before.
 const baseCmdline = "console=ttyS0 quiet panic=-1 reboot=t"
 
 // cmdline is the command line of the guest's kernel.

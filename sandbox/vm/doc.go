@@ -21,7 +21,8 @@
 // as socketpairs, taps, disks (add-fd), virtiofsd's connection. Disks come and go
 // at any time, are found by serial number, and there is no limit worth a name;
 // interfaces and the share are there from the start, because a microvm cannot
-// hotplug virtio-mmio devices, and so are devices that are passed through. Memory and CPUs are fixed too: only the balloon
+// hotplug virtio-mmio devices, and so are devices that are passed through. A machine
+// that has ports on a PCI Express bus can be given NICs later ([Machine.AddNIC]). Memory and CPUs are fixed too: only the balloon
 // can take memory back.
 //
 // # Templates
