@@ -72,7 +72,7 @@ func (rec *record) cleanUp(ctx context.Context, r CleanupRequest) error {
 	process.RemoveConsoleSockets(r.RunDir, rec.Shim)
 	// The cgroup first: the runtime's program may use up the time on a busy machine.
 	err := errors.Join(
-		rec.removeCgroup(ctx), rec.forget(ctx, r), rec.unmount(r), r.Hooks.Delete(ctx, rec.ID))
+		rec.removeCgroup(ctx, r), rec.forget(ctx, r), rec.unmount(r), r.Hooks.Delete(ctx, rec.ID))
 	if err != nil {
 		return err
 	}
@@ -108,8 +108,11 @@ func (rec *record) unmount(r CleanupRequest) error {
 
 // removeCgroup removes the cgroup, which is empty by now; the runtime finds none
 // to remove then.
-func (rec *record) removeCgroup(ctx context.Context) error {
+func (rec *record) removeCgroup(ctx context.Context, r CleanupRequest) error {
 	if rec.Cgroup == nil { // killAll has removed what was claimed
+		if rec.Claimed == nil {
+			removeEmpty(specCgroup(r, rec.Runtime)) // it was, and the shim died before it said so
+		}
 		return nil
 	}
 	cg, err := cgroup.Load(*rec.Cgroup)
@@ -120,6 +123,17 @@ func (rec *record) removeCgroup(ctx context.Context) error {
 		return fmt.Errorf("remove the cgroup: %w", err)
 	}
 	return nil
+}
+
+// removeEmpty removes a cgroup that holds nothing. One that does stays (rmdir(2),
+// cgroups(7)).
+func removeEmpty(loc *cgroup.Location) {
+	if loc == nil {
+		return
+	}
+	for _, dir := range loc.Dirs {
+		_ = unix.Rmdir(dir.Path)
+	}
 }
 
 // killAll kills the init, if it is still the one that was recorded, and all

@@ -4,6 +4,7 @@ package sandbox
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"berth/hooks"
 	"berth/process"
+	"berth/process/cgroup"
 	"berth/test/fakeoci"
 )
 
@@ -191,5 +193,27 @@ func TestStartTime(t *testing.T) {
 	}
 	if _, err := process.StartTime(1 << 30); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("nobody's start time: %v", err)
+	}
+}
+
+// A shim that dies between the claim of a cgroup and its record leaves an empty
+// one.
+func TestCleanupOfAnUnrecordedClaim(t *testing.T) {
+	r := newRig(t)
+	bundle := r.bundle("a", "sleep", fakeoci.Plan{})
+	if err := (&record{ID: "a"}).write(bundle); err != nil {
+		t.Fatal(err)
+	}
+	loc, err := cgroup.Claim(r.cgroup("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Cleanup(r.ctx(), CleanupRequest{ID: "a", Bundle: bundle, Runtime: r.runtime}); err != nil {
+		t.Fatal(err)
+	}
+	for controller, dir := range loc.Dirs {
+		if _, err := os.Stat(dir.Path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the %q cgroup is left: %v", controller, err)
+		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"berth/configs"
 	"berth/process"
+	"berth/process/cgroup"
 )
 
 // CreateRequest asks for a container.
@@ -79,6 +80,7 @@ type Container struct {
 	at  Kernel // where rt has it
 	// cgroupsPath is the spec's, set by create.
 	cgroupsPath string
+	claimed     func() *cgroup.Location // see claimCgroup
 
 	// gate serialises the verbs that change the container as a whole. It also
 	// guards deleted.

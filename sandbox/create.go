@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -109,12 +110,11 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 	u.add(func(ctx context.Context) error { return c.pod.cfg.Hooks.Delete(ctx, id) })
 
 	c.cgroupsPath = cgroupsPath(spec, c.req.Options)
-	var claimed *cgroup.Location
 	if c.req.Checkpoint == "" { // else by Start
-		claimed = c.claimCgroup()
+		c.claimed = c.claimCgroup()
+		u.add(func(ctx context.Context) error { return removeCgroup(ctx, c.claimed()) })
 	}
-	u.add(func(ctx context.Context) error { return removeCgroup(ctx, claimed) })
-	if err := c.updateRecord(func(r *record) { r.Claimed, r.Shim = claimed, os.Getpid() }); err != nil {
+	if err := c.updateRecord(func(r *record) { r.Shim = os.Getpid() }); err != nil {
 		return err
 	}
 	// What could not be undone is left to `delete`, which needs the record.
@@ -138,16 +138,33 @@ func (c *Container) prepare(ctx context.Context, u *undo) error {
 // so that all that will be in it is the container's. A runtime that is cut off
 // leaves its cgroup behind, and what it began in it. On another kernel there is
 // nothing to claim: what is left there goes with it.
-func (c *Container) claimCgroup() *cgroup.Location {
+//
+// Making a cgroup waits for whoever attaches a process somewhere, and that for a
+// grace period (cgroup.ExpectAttach): what has not to wait goes on meanwhile. The
+// result gives what was claimed, nil for nothing.
+func (c *Container) claimCgroup() func() *cgroup.Location {
 	if _, here := c.at.(thisKernel); !here {
+		return func() *cgroup.Location { return nil }
+	}
+	claim := sync.OnceValue(func() *cgroup.Location {
+		loc, err := cgroup.Claim(c.cgroupsPath)
+		cgroup.ExpectAttach() // not sooner: it would hold up the claim
+		if err != nil {
+			return nil
+		}
+		return &loc
+	})
+	go claim()
+	return claim
+}
+
+// noteClaim puts on record what was claimed, before the runtime makes anything.
+func (c *Container) noteClaim() error {
+	loc := c.claimed()
+	if loc == nil {
 		return nil
 	}
-	loc, err := cgroup.Claim(c.cgroupsPath)
-	cgroup.ExpectAttach() // not sooner: it would hold up the claim
-	if err != nil {
-		return nil
-	}
-	return &loc
+	return c.updateRecord(func(r *record) { r.Claimed = loc })
 }
 
 // cgroupsPath is the one of the spec, or what runc makes of an empty one.
@@ -185,6 +202,7 @@ func (c *Container) runtimeRequest() *oci.CreateRequest {
 	r := &oci.CreateRequest{
 		ID: c.req.ID, Bundle: c.req.Bundle, Streams: c.init.streams,
 		NoPivotRoot: c.req.Options.NoPivotRoot, NoNewKeyring: c.req.Options.NoNewKeyring,
+		Ready: c.noteClaim,
 	}
 	if c.req.Checkpoint != "" {
 		r.Restore = &oci.RestoreRequest{CRIU: oci.CRIU{

@@ -77,11 +77,8 @@ func (c *Container) restore(ctx context.Context) (pid int, retErr error) {
 	var u undo
 	defer u.onError(ctx, &retErr)
 	// As in create: criu, killed with its shim, leaves what it has restored by then.
-	claimed := c.claimCgroup()
-	u.add(func(ctx context.Context) error { return removeCgroup(ctx, claimed) })
-	if err := c.updateRecord(func(r *record) { r.Claimed = claimed }); err != nil {
-		return 0, err
-	}
+	c.claimed = c.claimCgroup()
+	u.add(func(ctx context.Context) error { return removeCgroup(ctx, c.claimed()) })
 	init, err := c.rt.Create(ctx, c.runtimeRequest())
 	if err != nil {
 		return 0, err

@@ -57,7 +57,10 @@ func (d *Driver) create(call *call, r *oci.CreateRequest) (*process.Process, err
 	}
 	hold := d.Supervisor.Hold()
 	defer hold.Release()
-	p, err := d.launch(c, hold, spec.Process, r.Streams, true)
+	var p *process.Process
+	if err = r.IsReady(); err == nil {
+		p, err = d.launch(c, hold, spec.Process, r.Streams, true)
+	}
 	if err == nil {
 		if err = writePid(r, p.Pid()); err != nil {
 			end(p)

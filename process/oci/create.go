@@ -50,6 +50,9 @@ func (c *CLI) create(ctx context.Context, r *CreateRequest) (*process.Process, e
 	// What another call made is not ours to undo.
 	_, err := os.Lstat(filepath.Join(c.Root, r.ID))
 	undo := errors.Is(err, fs.ErrNotExist)
+	if err := r.IsReady(); err != nil {
+		return nil, err
+	}
 
 	// The hold is released last: as long as it is open, what re-parented to us and died is a
 	// zombie, and its pid cannot be another process's.

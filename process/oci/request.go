@@ -30,6 +30,17 @@ type CreateRequest struct {
 	Restore *RestoreRequest
 	// PidFile is where the runtime writes the init's pid; "" means init.pid in the bundle.
 	PidFile string
+	// Ready, unless nil, waits for what has to be there before the first process and the
+	// cgroup are made. It is called once, as late as that; its error ends the Create.
+	Ready func() error
+}
+
+// IsReady calls Ready.
+func (r *CreateRequest) IsReady() error {
+	if r.Ready == nil {
+		return nil
+	}
+	return r.Ready()
 }
 
 // RestoreRequest says where a checkpoint lies and how it was taken. Flags that changed how
