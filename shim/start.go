@@ -201,8 +201,8 @@ func (e *Env) beginLocked(id Identity, boot bootstrap, conf configs.Shim) (retEr
 // 2 MiB first, and not at 4: 0.3 MiB less after a hundred execs. The first create
 // allocates 1.5, and is not slowed down (docs/performance.md).
 //
-// MALLOC_ARENA_MAX keeps glibc, whose threads a shim with runc's library has, from
-// giving each of them a heap of its own (mallopt(3)): 4 to 8 KiB each.
+// MALLOC_ARENA_MAX keeps glibc, where a shim is built with that and not with musl,
+// from giving each thread a heap of its own (mallopt(3)): 4 to 8 KiB each.
 var runtimeSettings = [...]string{"GOMAXPROCS=2", "GOGC=50", "MALLOC_ARENA_MAX=1"}
 
 // spawn runs this program again as the shim. It gets nothing of what
