@@ -53,12 +53,38 @@ func List(ctx context.Context, dir string, wait bool) (all []Template, keeper in
 
 // End ends the keeper of a directory, and waits for that.
 func End(ctx context.Context, dir string) error {
-	_, files, err := ask(ctx, dir, Request{End: true})
+	r, files, err := ask(ctx, dir, Request{End: true})
 	closeAll(files)
 	if err != nil {
 		return err
 	}
-	return awaitEnd(ctx, dir)
+	// It has just answered, and does not end before it has let go of its templates.
+	fd, err := unix.PidfdOpen(r.Pid, unix.PIDFD_NONBLOCK)
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("wait for the keeper's end: %w", err)
+	}
+	if err := awaitEnd(ctx, dir); err != nil || fd < 0 {
+		return err
+	}
+	return awaitExit(ctx, os.NewFile(uintptr(fd), "pidfd"))
+}
+
+// awaitExit waits until a process has ended that has nothing left to do.
+func awaitExit(ctx context.Context, pidfd *os.File) error {
+	defer func() { _ = pidfd.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = pidfd.SetReadDeadline(time.Unix(1, 0)) })() // it is over
+	conn, err := pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	err = conn.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0 && err == nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait for the keeper's end: %w", err)
+	}
+	return nil
 }
 
 // awaitEnd waits until nobody has the place of a keeper. If ctx ends first the

@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"berth/process"
 	"berth/sandbox/vm"
 )
 
@@ -53,5 +56,38 @@ func TestKeeperStays(t *testing.T) {
 	p.close()
 	if err := awaitEnd(t.Context(), dir); err != nil {
 		t.Errorf("when it has gone: %v", err)
+	}
+}
+
+// A process that ends is waited for, and one that does not as long as somebody
+// wants to.
+func TestAwaitExit(t *testing.T) {
+	sup := process.NewSupervisor()
+	defer sup.Close()
+	p, err := sup.Start(&process.Command{Path: "/bin/sleep", Args: []string{"1000"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { <-p.Done() }()
+	pidfd := func() *os.File {
+		fd, err := unix.PidfdOpen(p.Pid(), unix.PIDFD_NONBLOCK)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return os.NewFile(uintptr(fd), "pidfd")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := awaitExit(ctx, pidfd()); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("of a process that lives, for nobody: %v", err)
+	}
+	f := pidfd()
+	ended := make(chan error, 1)
+	go func() { ended <- awaitExit(t.Context(), f) }()
+	if err := p.Signal(unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
