@@ -5,8 +5,9 @@
 // One program plays three roles, told apart by the last word of its command
 // line. `start` is run by containerd for a new container: it finds the group
 // (pod) the container belongs to, joins the shim that serves the group or
-// starts one, replies where it listens, and ends. Without a word the program
-// is that shim, with the listening socket as descriptor 3. `delete` is run
+// begins one, replies where it listens, and ends. The shim is the very process
+// that did this, where it can let go of who ran it ([Env].Stay), or else the
+// program without a word, with the listening socket as descriptor 3. `delete` is run
 // after the shim of a container has gone, or while it shuts down, and
 // finishes what is left. [Main] is the entry of all of them.
 //

@@ -39,6 +39,11 @@ type Env struct {
 	// alone and gone with the last of them, however they end.
 	OwnMounts bool
 
+	// Stay has who ran this process for `start` see it end with success, while it
+	// lives on as the shim under another command line (package detach). nil has
+	// `start` run the program again. It is not for OwnMounts.
+	Stay func(args []string) error
+
 	// Config reads the host's configuration of shims, for each `start`; nil is the
 	// default one.
 	Config func() (configs.Shim, error)
@@ -152,9 +157,13 @@ func (e *Env) act(ctx context.Context, f *flags) error {
 	}
 	switch f.action {
 	case "":
-		return e.serve(ctx, f)
+		return e.serveSpawned(ctx, f)
 	case "start":
-		return e.start(f)
+		shim, err := e.start(f)
+		if shim == nil || err != nil {
+			return err
+		}
+		return e.stay(ctx, shim)
 	case "delete":
 		return e.delete(ctx, f)
 	}

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/containerd/log"
 
 	"berth/configs"
+	"berth/shim/detach"
 	"berth/test/leak"
 )
 
@@ -32,7 +34,14 @@ const cgroupVariable = "BERTH_SHIM_TEST_CGROUP"
 // onePodVariable has the shim be one that serves no node.
 const onePodVariable = "BERTH_SHIM_TEST_ONE_POD"
 
+// stayVariable has the process that `start` runs in become the shim.
+const stayVariable = "BERTH_SHIM_TEST_STAY"
+
 const testRuntime = "io.containerd.test.v2"
+
+// init keeps the first thread for the main goroutine, as a shim's does: it alone can
+// stay (detach.Stay).
+func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleVariable) {
@@ -48,7 +57,12 @@ func TestMain(m *testing.M) {
 
 // testEnv is a shim whose server speaks lines of text.
 func testEnv() Env {
+	stay := detach.Stay()
+	if os.Getenv(stayVariable) == "" {
+		stay = nil
+	}
 	return Env{
+		Stay: stay,
 		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Name: "test-shim", RuntimeType: testRuntime, Version: "v1.2.3", Revision: "abc",
 		OwnMounts: os.Getenv(ownMountsVariable) != "",

@@ -20,8 +20,8 @@ import (
 	"berth/configs"
 )
 
-// serve is the shim itself.
-func (e *Env) serve(ctx context.Context, f *flags) error {
+// serveSpawned is the shim in a program of its own.
+func (e *Env) serveSpawned(ctx context.Context, f *flags) error {
 	if f.ownMounts && e.OwnMounts {
 		if err := keepMounts(); err != nil {
 			return err
@@ -31,7 +31,7 @@ func (e *Env) serve(ctx context.Context, f *flags) error {
 	if err != nil {
 		return err
 	}
-	cfg := ServeConfig{RuntimeType: e.RuntimeType, Version: e.Version, Listener: listener}
+	cfg := ServeConfig{Listener: listener, Group: configs.Group(f.group)}
 	if f.ownMounts && e.OwnMounts {
 		unix.CloseOnExec(hostMountsFD)
 		cfg.HostMounts = os.NewFile(hostMountsFD, "the host's mount namespace")
@@ -40,14 +40,17 @@ func (e *Env) serve(ctx context.Context, f *flags) error {
 		return errors.Join(err, listener.Close())
 	}
 	cfg.SocketPath = listener.Addr().String()
+	return e.serve(ctx, cfg)
+}
 
-	cfg.Group = configs.Group(f.group)
-
+// serve is the shim itself.
+func (e *Env) serve(ctx context.Context, cfg ServeConfig) error {
+	cfg.RuntimeType, cfg.Version = e.RuntimeType, e.Version
 	out, err := openLog(cfg.Bundle)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // run by hand: stderr is the log
 	case err != nil:
-		return errors.Join(err, listener.Close())
+		return errors.Join(err, cfg.Listener.Close())
 	default:
 		defer func() { _ = out.Close() }()
 		stop := dumpStacksOn(unix.SIGUSR1, out)
@@ -55,7 +58,7 @@ func (e *Env) serve(ctx context.Context, f *flags) error {
 		log.L.Logger.SetOutput(out)
 		cfg.FollowLog = out.follow
 	}
-	e.setUpLog(f.debug)
+	e.setUpLog(cfg.Debug)
 	err = e.Serve(ctx, cfg)
 	if err != nil {
 		log.G(ctx).WithError(err).Error("the shim ends")

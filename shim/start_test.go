@@ -31,6 +31,19 @@ type node struct {
 	bundles   string
 	env       []string
 	options   *runcoptions.Options
+	stays     bool // the process that `start` runs in becomes the shim
+}
+
+// eachWay tests a shim that stays, as the pod shim does, and one that is spawned,
+// as the vm shim.
+func eachWay(t *testing.T, test func(*testing.T, *node)) {
+	for name, stays := range map[string]bool{"stays": true, "spawned": false} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			n.stays = stays
+			test(t, n)
+		})
+	}
 }
 
 func newNode(t *testing.T) *node {
@@ -98,6 +111,9 @@ func (n *node) command(namespace, id, bundle string) *exec.Cmd {
 	cmd.Dir = bundle
 	// The race detector makes a process end late.
 	cmd.Env = append(append(os.Environ(), roleVariable+"=shim", "GORACE=atexit_sleep_ms=0", "TTRPC_ADDRESS="), n.env...)
+	if n.stays {
+		cmd.Env = append(cmd.Env, stayVariable+"=1")
+	}
 	cmd.Stdin = bytes.NewReader(input)
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	return cmd
@@ -210,8 +226,9 @@ func (n *node) kill(socket string) {
 	awaitExit(n.t, pidfd)
 }
 
-func TestStartReply(t *testing.T) {
-	n := newNode(t)
+func TestStartReply(t *testing.T) { eachWay(t, testStartReply) }
+
+func testStartReply(t *testing.T, n *node) {
 	r := n.start("ns", "c1", n.bundle(""))
 	if r.GetVersion() != 3 || r.GetProtocol() != "ttrpc" || filepath.Dir(socketOf(r)) != n.socketDir {
 		t.Errorf("reply %v", r)
@@ -232,8 +249,9 @@ func TestStartReply(t *testing.T) {
 	}
 }
 
-func TestStartedShimStandsAlone(t *testing.T) {
-	n := newNode(t)
+func TestStartedShimStandsAlone(t *testing.T) { eachWay(t, testStartedShimStandsAlone) }
+
+func testStartedShimStandsAlone(t *testing.T, n *node) {
 	n.env = []string{"GOMAXPROCS="}
 	cmd := n.command("ns", "c1", n.bundle(""))
 	ours, theirs, err := os.Pipe()
@@ -263,9 +281,16 @@ func TestStartedShimStandsAlone(t *testing.T) {
 	if group, err := unix.Getpgid(pid); group != pid {
 		t.Errorf("its process group is %d, %v", group, err)
 	}
+	shown, _ := os.ReadFile(proc + "/cmdline")
+	_, args, _ := strings.Cut(string(shown), "\x00")
+	// Without CAP_SYS_RESOURCE empty words are shown in place of what is no more.
+	args = strings.TrimRight(args, "\x00")
+	if want := "-namespace\x00ns\x00-id\x00c1\x00-address\x00/run/test.sock"; args != want {
+		t.Errorf("its command line is %q, want %q", args, want)
+	}
 	env, _ := os.ReadFile(proc + "/environ")
 	for _, want := range []string{"GOMAXPROCS=2", "GOGC=50", "MALLOC_ARENA_MAX=1"} {
-		if !bytes.Contains(env, []byte("\x00"+want+"\x00")) {
+		if !n.stays && !bytes.Contains(env, []byte("\x00"+want+"\x00")) {
 			t.Errorf("its environment lacks %s", want)
 		}
 	}
@@ -333,8 +358,9 @@ func TestOwnMounts(t *testing.T) {
 	}
 }
 
-func TestStartJoins(t *testing.T) {
-	n := newNode(t)
+func TestStartJoins(t *testing.T) { eachWay(t, testStartJoins) }
+
+func testStartJoins(t *testing.T, n *node) {
 	first := n.start("ns", "sb", n.bundle(inGroup("sb")))
 	pid := n.pid(socketOf(first))
 	second := n.start("ns", "c2", n.bundle(inGroup("sb")))
@@ -354,8 +380,9 @@ func TestStartJoins(t *testing.T) {
 	}
 }
 
-func TestStartLegacy(t *testing.T) {
-	n := newNode(t)
+func TestStartLegacy(t *testing.T) { eachWay(t, testStartLegacy) }
+
+func testStartLegacy(t *testing.T, n *node) {
 	bundle := n.bundle(inGroup("sb"))
 	// These callers name no directory: the default one is used.
 	if err := os.MkdirAll(defaultSocketDir, 0o711); err != nil {
@@ -414,8 +441,9 @@ func TestStartReportsVersionOfRunningShim(t *testing.T) {
 	n.pid(socketOf(r)) // the stranger is untouched
 }
 
-func TestStartReplacesStaleSocket(t *testing.T) {
-	n := newNode(t)
+func TestStartReplacesStaleSocket(t *testing.T) { eachWay(t, testStartReplacesStaleSocket) }
+
+func testStartReplacesStaleSocket(t *testing.T, n *node) {
 	bundle := n.bundle("")
 	first := n.start("ns", "c1", bundle)
 	pid := n.pid(socketOf(first))
@@ -444,8 +472,9 @@ func TestRemoveStaleSocketSparesTheLiving(t *testing.T) {
 
 // TestStartAtOnce has many starts of one group race each other, and the end of
 // the shim that was there before.
-func TestStartAtOnce(t *testing.T) {
-	n := newNode(t)
+func TestStartAtOnce(t *testing.T) { eachWay(t, testStartAtOnce) }
+
+func testStartAtOnce(t *testing.T, n *node) {
 	bundle := n.bundle(inGroup("sb"))
 	first := n.start("ns", "sb", bundle)
 	const starts = 12
@@ -472,8 +501,9 @@ func TestStartAtOnce(t *testing.T) {
 	}
 }
 
-func TestStartFailsWithoutTraces(t *testing.T) {
-	n := newNode(t)
+func TestStartFailsWithoutTraces(t *testing.T) { eachWay(t, testStartFailsWithoutTraces) }
+
+func testStartFailsWithoutTraces(t *testing.T, n *node) {
 	t.Run("truncated config.json", func(t *testing.T) {
 		n.startFails(n.command("ns", "c1", n.bundle(`{"ociVersion":"1.2.0","annotations":{"a`)), "config.json")
 	})
@@ -574,6 +604,7 @@ func TestStartInShimCgroup(t *testing.T) {
 		t.Errorf("the shim is in %d of %d cgroups:\n%s", got, made, text)
 	}
 
+	n.stays = true
 	n.options, n.env = nil, []string{cgroupVariable + "=/" + name, groupVariable + "=node", onePodVariable + "=1"}
 	r = n.start("ns", "c2", n.bundle(""))
 	if text, err = os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", n.pid(socketOf(r)))); err != nil {
@@ -587,8 +618,9 @@ func TestStartInShimCgroup(t *testing.T) {
 	}
 }
 
-func TestStartWithCoreScheduling(t *testing.T) {
-	n := newNode(t)
+func TestStartWithCoreScheduling(t *testing.T) { eachWay(t, testStartWithCoreScheduling) }
+
+func testStartWithCoreScheduling(t *testing.T, n *node) {
 	n.env = []string{"SCHED_CORE=1"}
 	cmd := n.command("ns", "c1", n.bundle(""))
 	stdout, stderr, err := run(cmd)

@@ -18,14 +18,15 @@ var allowed = map[string][]string{
 	"berth/cmd/berth":                  {"berth/gpu", "berth/gpu/ledger", "berth/gpu/mps", "berth/gpu/nvml", "berth/hooks", "berth/process", "berth/configs", "berth/sandbox/template", "berth/sandbox/vm/image/build"},
 	"berth/cmd/berth-agent":            {"berth/process", "berth/process/native", "berth/sandbox/agent", "berth/sandbox/agentapi", "berth/sandbox/mux"},
 	"berth/cmd/berth-gpu":              {"berth/gpu/ledger", "berth/gpu/mig", "berth/gpu/nvml"},
-	"berth/cmd/containerd-shim-gpu-v2": {"berth/shim", "berth/shim/driver", "berth/process/native", "berth/gpu", "berth/hooks", "berth/configs"},
-	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/shim/driver", "berth/process/native", "berth/hooks", "berth/configs"},
+	"berth/cmd/containerd-shim-gpu-v2": {"berth/shim", "berth/shim/detach", "berth/shim/driver", "berth/process/native", "berth/gpu", "berth/hooks", "berth/configs"},
+	"berth/cmd/containerd-shim-pod-v2": {"berth/shim", "berth/shim/detach", "berth/shim/driver", "berth/process/native", "berth/hooks", "berth/configs"},
 	"berth/cmd/containerd-shim-vm-v2": {
 		"berth/shim", "berth/sandbox", "berth/sandbox/agentapi", "berth/sandbox/remote", "berth/sandbox/template", "berth/sandbox/vm",
 		"berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/network", "berth/sandbox/vm/vfio", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs",
 	},
 
 	"berth/shim":                {"berth/sandbox", "berth/sandbox/turnstile", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
+	"berth/shim/detach":         {},
 	"berth/shim/driver":         {"berth/shim", "berth/sandbox", "berth/process", "berth/process/native", "berth/process/oci", "berth/configs"},
 	"berth/sandbox":             {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/hooks", "berth/configs"},
 	"berth/sandbox/agent":       {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/sandbox/agentapi", "berth/sandbox/mux", "berth/sandbox/netlink", "berth/sandbox/turnstile"},
@@ -109,7 +110,7 @@ var mayExec = []string{"github.com/containerd/containerd/v2/core/mount", "github
 // to what strict forbids. What they run, and wait for, is spared by the
 // supervisor meanwhile.
 var native = []string{
-	"berth/process/native", "github.com/opencontainers/runc/", "github.com/opencontainers/cgroups", "github.com/opencontainers/selinux/",
+	"berth/process/native", "berth/shim/detach", "github.com/opencontainers/runc/", "github.com/opencontainers/cgroups", "github.com/opencontainers/selinux/",
 	"github.com/seccomp/libseccomp-golang", "github.com/coreos/go-systemd/v22/", "github.com/godbus/dbus/v5", "github.com/cilium/ebpf",
 	"github.com/moby/sys/", "runtime/cgo", "github.com/vishvananda/",
 }

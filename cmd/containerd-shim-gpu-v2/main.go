@@ -12,6 +12,7 @@ import (
 	"berth/hooks"
 	"berth/process/native"
 	"berth/shim"
+	"berth/shim/detach"
 	"berth/shim/driver"
 )
 
@@ -29,7 +30,7 @@ func main() {
 		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Name: "containerd-shim-gpu-v2", RuntimeType: "io.containerd.gpu.v2",
 		Config: config, OnePod: true, Version: version, Revision: revision,
-		Serve: parts.Serve, Delete: parts.Delete, Features: runtimes.Features,
+		Serve: parts.Serve, Delete: parts.Delete, Features: runtimes.Features, Stay: detach.Stay(),
 	}))
 }
 

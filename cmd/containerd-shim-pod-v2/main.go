@@ -11,6 +11,7 @@ import (
 	"berth/hooks"
 	"berth/process/native"
 	"berth/shim"
+	"berth/shim/detach"
 	"berth/shim/driver"
 )
 
@@ -31,6 +32,6 @@ func main() {
 		Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Name: "containerd-shim-pod-v2", RuntimeType: "io.containerd.pod.v2",
 		Config: config, Version: version, Revision: revision,
-		Serve: parts.Serve, Delete: parts.Delete, Features: runtimes.Features,
+		Serve: parts.Serve, Delete: parts.Delete, Features: runtimes.Features, Stay: detach.Stay(),
 	}))
 }

@@ -16,7 +16,7 @@ import (
 // Place is where a runtime makes the cgroup that an OCI spec's linux.cgroupsPath
 // names, for a Load once it may be there. Claim says which forms there are.
 func Place(cgroupsPath string) (Location, error) {
-	mounts, err := view{}.mounts()
+	mounts, err := view{}.known()
 	if err != nil {
 		return Location{}, err
 	}

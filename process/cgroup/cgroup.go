@@ -44,7 +44,7 @@ func Open(pid int) (*Cgroup, error) { return view{}.open(pid) }
 // returns errdefs.ErrNotFound when none of the directories exists any more (or
 // others have taken their names): nothing is left to kill or remove.
 func Load(loc Location) (*Cgroup, error) {
-	mounts, err := view{}.mounts()
+	mounts, err := view{}.known()
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func Load(loc Location) (*Cgroup, error) {
 }
 
 func (v view) open(pid int) (*Cgroup, error) {
-	mounts, err := v.mounts()
+	mounts, err := v.known()
 	if err != nil {
 		return nil, err
 	}

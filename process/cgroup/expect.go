@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -14,9 +13,6 @@ import (
 
 // expecting is set while ExpectAttach is at work.
 var expecting atomic.Bool
-
-// cgroupMounts are the ones of the time of the first use.
-var cgroupMounts = sync.OnceValues(view{}.mounts)
 
 // ExpectAttach has the kernel prepare for a process that is about to be put
 // into a cgroup, here or by a runtime, and does not wait for it.
@@ -54,7 +50,7 @@ func attachSelf() error {
 
 // ownProcs is the cgroup.procs of a cgroup that this process is in.
 func ownProcs() (string, error) {
-	mounts, err := cgroupMounts()
+	mounts, err := view{}.known()
 	if err != nil {
 		return "", err
 	}

@@ -55,7 +55,7 @@ func Claim(cgroupsPath string) (Location, error) {
 var claimIn = [...]string{Unified, "pids", "freezer", "devices", "name=systemd"}
 
 func (v view) expect(cgroupsPath string) (Location, error) {
-	mounts, err := v.mounts()
+	mounts, err := v.known()
 	if err != nil {
 		return Location{}, err
 	}

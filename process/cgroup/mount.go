@@ -13,12 +13,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // mount is one cgroup or cgroup2 line of /proc/self/mountinfo (proc(5)).
 type mount struct {
 	root    string   // directory of the hierarchy that is mounted; "/" unless nested
 	point   string   // where it is mounted
+	device  uint64   // st_dev of what is in it
 	unified bool     // file system type cgroup2
 	options []string // super options; on v1 they name the controllers
 }
@@ -81,7 +84,14 @@ func parseMount(line string) (_ mount, ok bool) {
 	if len(fields) < 6 || len(tail) < 3 || tail[0] != "cgroup" && tail[0] != "cgroup2" {
 		return mount{}, false
 	}
-	m := mount{root: unescape(fields[3]), point: filepath.Clean(unescape(fields[4])), unified: tail[0] == "cgroup2"}
+	var major, minor uint32
+	if n, err := fmt.Sscanf(fields[2], "%d:%d", &major, &minor); n != 2 || err != nil {
+		return mount{}, false
+	}
+	m := mount{
+		root: unescape(fields[3]), point: filepath.Clean(unescape(fields[4])),
+		device: unix.Mkdev(major, minor), unified: tail[0] == "cgroup2",
+	}
 	if !filepath.IsAbs(m.point) || !filepath.IsAbs(m.root) || leavesRoot(m.root) {
 		return mount{}, false // a mount from outside the caller's cgroup namespace
 	}
