@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"berth/configs"
+	"berth/process/cgroup"
 )
 
 // start joins the shim that a container belongs to or begins one, and replies.
@@ -135,6 +136,12 @@ func (e *Env) beginLocked(id Identity, boot bootstrap, conf configs.Shim) (_ *be
 			retErr = errors.Join(retErr, removeSocketLocked(id.SocketPath))
 		}
 	}()
+	own := cmp.Or(boot.options.ShimCgroup, conf.Cgroup)
+	if own == "" && e.Stay != nil {
+		// The container that comes at once is attached as soon as that was got
+		// ready; a shim that joins a cgroup gets it ready by that.
+		cgroup.ExpectAttach()
+	}
 	s := served{Runtime: e.RuntimeType, Version: e.Version, Protocol: currentProtocol, Namespace: id.Namespace, ID: id.ID}
 	if conf.Group == configs.PerNode {
 		s.Group = conf.Group
@@ -166,8 +173,8 @@ func (e *Env) beginLocked(id Identity, boot bootstrap, conf configs.Shim) (_ *be
 	if err := raiseOOMScore(os.Getppid()); err != nil {
 		return nil, err
 	}
-	if cgroup := cmp.Or(boot.options.ShimCgroup, conf.Cgroup); cgroup != "" {
-		if err := joinCgroup(cgroup); err != nil {
+	if own != "" {
+		if err := joinCgroup(own); err != nil {
 			return nil, err
 		}
 	}

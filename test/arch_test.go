@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 		"berth/sandbox/vm/image", "berth/sandbox/vm/jail", "berth/sandbox/vm/network", "berth/sandbox/vm/vfio", "berth/process", "berth/process/cgroup", "berth/hooks", "berth/configs",
 	},
 
-	"berth/shim":                {"berth/sandbox", "berth/sandbox/turnstile", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs"},
+	"berth/shim":                {"berth/sandbox", "berth/sandbox/turnstile", "berth/process", "berth/process/oci", "berth/hooks", "berth/configs", "berth/process/cgroup"},
 	"berth/shim/detach":         {},
 	"berth/shim/driver":         {"berth/shim", "berth/sandbox", "berth/process", "berth/process/native", "berth/process/oci", "berth/configs"},
 	"berth/sandbox":             {"berth/process", "berth/process/oci", "berth/process/cgroup", "berth/hooks", "berth/configs"},
