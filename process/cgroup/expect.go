@@ -7,12 +7,20 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// expecting is set while ExpectAttach is at work.
-var expecting atomic.Bool
+// expectInterval is how long an attach is not expected anew: what was expected,
+// and came, has the next one wait for little.
+const expectInterval = 20 * time.Millisecond
+
+var (
+	expecting atomic.Bool  // while ExpectAttach is at work
+	expected  atomic.Int64 // when it was last done, in nanoseconds since began
+	began     = time.Now()
+)
 
 // ExpectAttach has the kernel prepare for a process that is about to be put
 // into a cgroup, here or by a runtime, and does not wait for it.
@@ -26,10 +34,14 @@ var expecting atomic.Bool
 // before is done. That holds up whoever makes or removes a cgroup meanwhile, as
 // the other would have done. It is no error where it cannot be had.
 func ExpectAttach() {
+	if at := expected.Load(); at != 0 && time.Since(began)-time.Duration(at) < expectInterval {
+		return
+	}
 	if expecting.CompareAndSwap(false, true) { // else the kernel has heard of it
 		go func() {
 			defer expecting.Store(false)
 			_ = attachSelf()
+			expected.Store(int64(time.Since(began)))
 		}()
 	}
 }
