@@ -47,6 +47,7 @@ func Cleanup(ctx context.Context, r CleanupRequest) (Deleted, error) {
 	defer unlock()
 	rec, err := readRecord(r.Bundle)
 	if errors.Is(err, fs.ErrNotExist) { // the shim died before the runtime was asked, perhaps in a hook
+		removeEmpty(specCgroup(r, configs.Runtime{})) // it is claimed while the record is written
 		return Deleted{Exit: killedNow()}, errors.Join(unmountRootfs(r.Bundle), r.Hooks.Delete(ctx, r.ID))
 	}
 	if err != nil {
