@@ -81,7 +81,7 @@ func (c *Container) startExec(ctx context.Context, id string) (int, error) {
 	defer cancel()
 	if err := c.runExec(ctx, e); err != nil {
 		c.failExec(e)
-		return 0, err
+		return 0, c.blameExit(err)
 	}
 	return e.os.Pid(), nil
 }
@@ -154,6 +154,24 @@ func (c *Container) failExec(e *Exec) {
 	c.mu.Lock()
 	e.abandonLocked()
 	c.mu.Unlock()
+}
+
+// blameExit says that the init has exited where an exec has failed and that is
+// why, as far as one can tell: what the runtime says then is about whatever of
+// the container it missed first.
+func (c *Container) blameExit(err error) error {
+	c.mu.Lock()
+	init := c.init.os
+	c.mu.Unlock()
+	if init == nil || errdefs.IsFailedPrecondition(err) {
+		return err
+	}
+	select {
+	case <-init.Done():
+		return fmt.Errorf("%w: %w", c.exitedError(), err)
+	default:
+		return err
+	}
 }
 
 // killAndWait ends a process that nobody else will hear of.

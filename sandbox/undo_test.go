@@ -412,6 +412,41 @@ func TestFailedExecClosesStreams(t *testing.T) {
 	r.unused(out)
 }
 
+// An exec that fails because the init ends meanwhile says so, whatever the runtime
+// says. One that fails beside a running init does not.
+func TestExecThatTheExitOvertakes(t *testing.T) {
+	for name, ends := range map[string]bool{"init ends": true, "init runs": false} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			reached, gate := r.fifo("reached"), r.fifo("gate")
+			c := r.run("a", "sleep", fakeoci.Plan{Verbs: map[string]fakeoci.Verb{
+				"exec": {Reached: reached, Before: gate, Fail: &fakeoci.Fail{Message: "no such namespace"}},
+			}})
+			if err := c.Exec(ExecRequest{ID: "e", Process: []byte(`{"args":["fake","sleep"]}`)}); err != nil {
+				t.Fatal(err)
+			}
+			started := make(chan error, 1)
+			go func() {
+				_, err := c.Start(r.ctx(), "e")
+				started <- err
+			}()
+			r.reached(reached)
+			if ends {
+				if err := c.Kill(r.ctx(), "", unix.SIGKILL, false); err != nil {
+					t.Error(err)
+				}
+				<-c.init.os.Done()
+			}
+			r.release(gate)
+			err := <-started
+			if errdefs.IsFailedPrecondition(err) != ends || strings.Contains(err.Error(), "has exited") != ends ||
+				!strings.Contains(err.Error(), "no such namespace") {
+				t.Errorf("start: %v", err)
+			}
+		})
+	}
+}
+
 // late is a runtime whose calls cannot be cut short and come back with success
 // when the test lets them.
 type late struct {
