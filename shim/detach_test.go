@@ -60,3 +60,21 @@ func TestStartEndsAsItsChild(t *testing.T) {
 		t.Errorf("it is still there, in process group %d", group)
 	}
 }
+
+// A shim is joined also where whoever runs `start` ignores SIGCHLD: that is
+// inherited, and has the kernel forget how children end (sigaction(2)).
+func TestStartWhereChildrenAreIgnored(t *testing.T) {
+	n := newNode(t)
+	n.stays = true
+	first := n.start("ns", "sb", n.bundle(inGroup("sb")))
+	cmd := n.command("ns", "c2", n.bundle(inGroup("sb")))
+	cmd.Args = append([]string{"env", "--ignore-signal=CHLD", os.Args[0]}, cmd.Args[1:]...)
+	cmd.Path = "/usr/bin/env"
+	stdout, stderr, err := run(cmd)
+	if err != nil || stderr != "" {
+		t.Fatalf("%v; %s", err, stderr)
+	}
+	if r := parseReply(t, stdout); r.GetAddress() != first.GetAddress() {
+		t.Errorf("it joined %v, want %v", r, first)
+	}
+}

@@ -92,6 +92,9 @@ __attribute__((constructor)) static void detach(void)
 	syscall(SYS_close_range, 3, ~0U, 0);
 	if (pipe2(report, O_CLOEXEC) < 0)
 		fail("make a pipe");
+	// Whoever ignores it is not told how a child ends (waitpid(2)).
+	if (signal(SIGCHLD, SIG_DFL) == SIG_ERR)
+		fail("hear of the child's end");
 	pid_t parent = getpid(), child = fork();
 	if (child < 0)
 		fail("fork");
