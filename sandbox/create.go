@@ -147,7 +147,7 @@ func (c *Container) claimCgroup() func() *cgroup.Location {
 		return func() *cgroup.Location { return nil }
 	}
 	claim := sync.OnceValue(func() *cgroup.Location {
-		loc, err := cgroup.Claim(c.cgroupsPath)
+		loc, err := claimAt(c.cgroupsPath)
 		cgroup.ExpectAttach() // not sooner: it would hold up the claim
 		if err != nil {
 			return nil
@@ -156,6 +156,13 @@ func (c *Container) claimCgroup() func() *cgroup.Location {
 	})
 	go claim()
 	return claim
+}
+
+// claimAt makes an error of a panic, which would end the shim: the claim has a
+// goroutine of its own.
+func claimAt(path string) (_ cgroup.Location, err error) {
+	defer errorOfPanic(&err)
+	return cgroup.Claim(path)
 }
 
 // noteClaim puts on record what was claimed, before the runtime makes anything.
