@@ -92,6 +92,13 @@ __attribute__((constructor)) static void detach(void)
 	syscall(SYS_close_range, 3, ~0U, 0);
 	if (pipe2(report, O_CLOEXEC) < 0)
 		fail("make a pipe");
+	// Not where stdout or stderr is, if who ran us has closed that: the reply would
+	// be taken for the word that the shim stays.
+	int high = fcntl(report[1], F_DUPFD_CLOEXEC, 3);
+	if (high < 0)
+		fail("make a pipe");
+	close(report[1]);
+	report[1] = high;
 	// Whoever ignores it is not told how a child ends (waitpid(2)).
 	if (signal(SIGCHLD, SIG_DFL) == SIG_ERR)
 		fail("hear of the child's end");
