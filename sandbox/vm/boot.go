@@ -166,5 +166,8 @@ func (b *booting) undo() {
 		_ = b.monitor.Close()
 	}
 	b.machine.end()
+	if b.machine.relay != nil && b.machine.vmm == nil {
+		b.machine.relay.Discard() // nobody serves it
+	}
 	_ = b.machine.letGo(context.Background()) // the error that led here is told
 }

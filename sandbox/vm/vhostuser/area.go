@@ -40,12 +40,16 @@ type area struct {
 }
 
 func newArea() (*area, error) {
-	fd, err := unix.MemfdCreate("berth-relay", unix.MFD_CLOEXEC)
+	fd, err := unix.MemfdCreate("berth-relay", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("make memory for requests: %w", err)
 	}
 	a := &area{file: os.NewFile(uintptr(fd), "relay")}
 	if err = a.file.Truncate(areaSize); err == nil {
+		// Where virtiofsd could shorten it, reading it would be the end of this process.
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
+	}
+	if err == nil {
 		a.data, err = unix.Mmap(fd, 0, areaSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	}
 	if err != nil {

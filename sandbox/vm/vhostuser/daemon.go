@@ -55,7 +55,7 @@ func (r *Relay) introduceQueue(i uint32, q *queue) error {
 		// The addresses of descriptors, used and available ring, and no log.
 		{setVringAddr, nil, []any{i, uint32(0), ring, ring + offUsed, ring + offAvail, uint64(0)}},
 		{setVringCall, q.done, []any{uint64(i)}},
-		{setVringKick, q.asked, []any{uint64(i)}},
+		{setVringKick, q.asked.file, []any{uint64(i)}},
 	} {
 		var files []*os.File
 		if m.file != nil {

@@ -24,7 +24,9 @@
 // of memory that QEMU has named, and each that QEMU names means its own memory; a
 // chain of descriptors has no more of them than its table, and a request no more
 // bytes than its place. What is otherwise wrong ends the relay, and with it the machine.
-// Of virtiofsd's answers the lengths are checked.
+// Of virtiofsd's answers the lengths are checked. The eventfds of both can be made to
+// block at any time, so nothing waits in a call for one; the ring of a queue that runs
+// cannot be changed, and the memory that virtiofsd has cannot be shortened.
 //
 // The protocol is docs/interop/vhost-user.rst of QEMU, the rings are those of
 // virtio 1.1, 2.6 (split virtqueues).

@@ -6,7 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"time"
 )
+
+// callTimeout is for a write to an eventfd, which takes no time.
+const callTimeout = 10 * time.Second
 
 // answerMonitor does what QEMU says, until it hangs up.
 func (r *Relay) answerMonitor() error {
@@ -105,16 +110,12 @@ func (r *Relay) takeEvent(m *message) error {
 	q.turn.Lock()
 	defer q.turn.Unlock()
 	if m.request == setVringCall {
-		if q.call != nil {
-			_ = q.call.Close()
-		}
-		q.call = f
-		return signal(f) // there may be answers that nobody was told of
+		return r.takeCall(q, f)
 	}
 	if q.kick != nil {
 		_ = q.kick.Close()
 	}
-	q.kick = f
+	q.kick = f // and with it, the ring stays what it is
 	if q.memory == nil {
 		return errors.New("a queue before any memory")
 	}
@@ -122,6 +123,24 @@ func (r *Relay) takeEvent(m *message) error {
 		return err
 	}
 	r.watch(q, f)
+	return nil
+}
+
+// takeCall has a queue ring another bell. The one before has to have been rung: there
+// is a thread for each that was not.
+func (r *Relay) takeCall(q *queue, f *os.File) error {
+	if q.call != nil {
+		q.call.close()
+		select {
+		case <-q.call.gone:
+		case <-time.After(callTimeout):
+			q.call = nil
+			_ = f.Close()
+			return errors.New("the monitor's eventfd cannot be written to")
+		}
+	}
+	q.call = newBell(f)
+	q.call.ring() // there may be answers that nobody was told of
 	return nil
 }
 
@@ -138,6 +157,9 @@ func (r *Relay) place(m *message) error {
 	}
 	q.turn.Lock()
 	defer q.turn.Unlock()
+	if err := q.stopped(); err != nil {
+		return err
+	}
 	q.ring.descriptors, q.ring.used, q.ring.available = at.descriptors, at.used, at.available
 	return nil
 }
@@ -159,16 +181,9 @@ func (r *Relay) number(m *message) error {
 		}
 		return r.reply(m, i, uint32(taken))
 	}
-	q.turn.Lock()
-	switch m.request {
-	case setVringNum:
-		q.ring.number = n
-	case setVringBase:
-		q.ring.taken = uint16(n)
-	case setVringEnable:
-		q.enabled = n != 0
+	if err := q.set(m.request, n); err != nil {
+		return err
 	}
-	q.turn.Unlock()
 	if m.request == setVringEnable {
 		return q.carry() // what was there before
 	}

@@ -3,7 +3,7 @@
 package vhostuser
 
 import (
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -15,7 +15,7 @@ import (
 // told when there is something to carry, and either carries all that there is.
 type queue struct {
 	desk  *desk
-	asked *os.File // eventfd: virtiofsd has something to do
+	asked *bell    // virtiofsd has something to do
 	done  *os.File // eventfd: it has done something
 
 	turn    sync.Mutex // the gate: one carries at a time
@@ -23,7 +23,7 @@ type queue struct {
 	ring    ring
 	enabled bool
 	kick    *os.File // QEMU's: the guest has something; nil while it has the queue
-	call    *os.File // QEMU's: there is something for the guest
+	call    *bell    // QEMU's: there is something for the guest
 	busy    [slots]*chain
 	under   int           // how many are under way
 	idle    chan struct{} // closed once nothing is under way; nil if nobody waits
@@ -31,37 +31,67 @@ type queue struct {
 
 func newQueue(d *desk) (*queue, error) {
 	q := &queue{desk: d}
-	for _, f := range []**os.File{&q.asked, &q.done} {
-		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-		if err != nil {
-			q.close()
-			return nil, fmt.Errorf("make an eventfd: %w", err)
-		}
-		*f = os.NewFile(uintptr(fd), "eventfd")
+	asked, err := newEvent()
+	if err != nil {
+		return nil, err
+	}
+	q.asked = newBell(asked)
+	if q.done, err = newEvent(); err != nil {
+		q.close()
+		return nil, err
 	}
 	return q, nil
 }
 
+func newEvent() (*os.File, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("make an eventfd: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "eventfd"), nil
+}
+
 func (q *queue) close() {
-	for _, f := range []*os.File{q.asked, q.done, q.kick, q.call} {
+	for _, f := range []*os.File{q.done, q.kick} {
 		if f != nil {
 			_ = f.Close()
 		}
 	}
+	for _, b := range []*bell{q.asked, q.call} {
+		if b != nil {
+			b.close()
+		}
+	}
+	q.enabled, q.kick, q.call = false, nil, nil // who still carries rings none of them
 }
 
-// signal has whoever reads an eventfd look. It does not wait: what is full has
-// something to be read, and what is none is QEMU's own affair.
-func signal(f *os.File) error {
-	raw, err := f.SyscallConn()
-	if err != nil {
+// set sets a number of the queue. The caller does not have the turn.
+func (q *queue) set(what request, n uint32) error {
+	q.turn.Lock()
+	defer q.turn.Unlock()
+	if what == setVringEnable {
+		q.enabled = n != 0
+		return nil
+	}
+	if err := q.stopped(); err != nil {
 		return err
 	}
-	return raw.Control(func(fd uintptr) { _, _ = unix.Write(int(fd), one[:]) })
+	if what == setVringNum {
+		q.ring.number = n
+	} else {
+		q.ring.taken = uint16(n)
+	}
+	return nil
 }
 
-// one is what is written to an eventfd.
-var one = binary.NativeEndian.AppendUint64(nil, 1)
+// stopped is an error while QEMU may not change the ring: what was checked when the
+// queue began has to hold for as long as answers are given back.
+func (q *queue) stopped() error {
+	if q.kick != nil || q.under > 0 {
+		return errors.New("the monitor changes a queue that runs")
+	}
+	return nil
+}
 
 // carry moves what there is, in both directions.
 func (q *queue) carry() error {
@@ -111,7 +141,7 @@ func (q *queue) answer() error {
 		some = true
 	}
 	if some && q.call != nil {
-		return signal(q.call)
+		q.call.ring()
 	}
 	return nil
 }
@@ -135,7 +165,7 @@ func (q *queue) ask() error {
 		}
 	}
 	if some {
-		return signal(q.asked)
+		q.asked.ring()
 	}
 	return nil
 }

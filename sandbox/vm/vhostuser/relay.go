@@ -71,11 +71,7 @@ func (r *Relay) Serve() error {
 // watch has a queue carry whenever an eventfd says so, until that is closed.
 func (r *Relay) watch(q *queue, f *os.File) {
 	r.work.Go(func() {
-		var b [8]byte
-		for {
-			if _, err := f.Read(b[:]); err != nil {
-				return
-			}
+		for await(f) == nil {
 			if err := q.carry(); err != nil {
 				r.fail(err)
 				return
@@ -100,6 +96,9 @@ func (r *Relay) End() {
 		_ = r.monitor.CloseRead()
 	})
 }
+
+// Discard lets go of a relay that is not to Serve.
+func (r *Relay) Discard() { r.close() }
 
 // close ends what runs and lets go of all there is.
 func (r *Relay) close() {

@@ -217,6 +217,7 @@ func TestHostileGuest(t *testing.T) {
 			r.offer(0)
 		}, "65 requests in a queue of 64"},
 		"a queue of an odd size": {func(r *rig) {
+			r.tell(getVringBase, nil, uint32(1), uint32(0))
 			r.tell(setVringNum, nil, uint32(1), uint32(63))
 			r.again()
 		}, "a queue of 63"},
@@ -225,6 +226,7 @@ func TestHostileGuest(t *testing.T) {
 		"half a message":            {func(r *rig) { r.tell(setVringAddr, nil, uint32(1)) }, "more are needed"},
 		"a message of another kind": {func(r *rig) { r.tell(6, nil) }, "asks 6"},
 		"a queue where QEMU has nothing": {func(r *rig) {
+			r.tell(getVringBase, nil, uint32(1), uint32(0))
 			r.tell(setVringAddr, nil, uint32(1), uint32(0), uint64(8), uint64(8), uint64(8), uint64(0))
 			r.again()
 		}, "of the monitor's memory at 0x8"},
