@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -130,6 +131,9 @@ func (n *network) rename(interfaces []*agentapi.Interface) error {
 	return nil
 }
 
+// otherKernel is what a kernel says of a parameter or a value that it has not.
+var otherKernel = []error{fs.ErrNotExist, fs.ErrPermission, unix.EINVAL, unix.ERANGE, unix.EOPNOTSUPP}
+
 // tryParameter sets a parameter of the namespace of the calling thread, if its
 // kernel has one that can have that value.
 func tryParameter(s *agentapi.Sysctl) error {
@@ -137,7 +141,7 @@ func tryParameter(s *agentapi.Sysctl) error {
 		return fmt.Errorf("sysctl %q is none of the network's: %w", s.Name, errdefs.ErrInvalidArgument)
 	}
 	err := os.WriteFile(filepath.Join("/proc/sys/net", s.Name), []byte(s.Value), 0)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EINVAL) {
+	if err != nil && !slices.ContainsFunc(otherKernel, func(is error) bool { return errors.Is(err, is) }) {
 		return fmt.Errorf("set net/%s to %q: %w", s.Name, s.Value, err)
 	}
 	return nil

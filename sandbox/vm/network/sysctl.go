@@ -4,11 +4,14 @@ package network
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/containerd/errdefs"
 
 	"berth/sandbox/agentapi"
 )
@@ -102,9 +105,13 @@ func (s *scan) sysctls() error {
 		// been set back.
 		all := filepath.Join(filepath.Dir(filepath.Dir(name)), "all/forwarding")
 		forced := filepath.Base(name) == "forwarding" && has[all] != initial[all]
-		if known && (was != value || forced) && writable(name) && len(s.result.Sysctls) < maxSysctls {
+		if known && (was != value || forced) && writable(name) {
 			s.result.Sysctls = append(s.result.Sysctls, &agentapi.Sysctl{Name: name, Value: value})
 		}
+	}
+	if n := len(s.result.Sysctls); n > maxSysctls {
+		return fmt.Errorf("%d network sysctls are set in the pod's namespace, and a guest is given %d at most: %w",
+			n, maxSysctls, errdefs.ErrResourceExhausted)
 	}
 	slices.SortFunc(s.result.Sysctls, func(a, b *agentapi.Sysctl) int {
 		if d := rank(a.Name) - rank(b.Name); d != 0 {
