@@ -25,9 +25,9 @@ type table struct {
 var own table
 
 // get reads the mount table anew when there are other hierarchies than when it was
-// read, and when one is no longer mounted where it was. So a hierarchy that is
-// mounted later is found; a second place of one that is known is not looked for.
-// The mounts are not to be changed.
+// read, and when one is no longer mounted where it was. What is not looked for is
+// a second place of one that is known, and the first of one that the host had but
+// not this mount namespace. The mounts are not to be changed.
 func (t *table) get(v view) ([]mount, error) {
 	memberships, err := v.readFile("/proc/self/cgroup")
 	if err != nil {
