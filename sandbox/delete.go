@@ -17,7 +17,8 @@ import (
 const (
 	// deleteTimeout bounds the runtime's part of a delete.
 	deleteTimeout = 30 * time.Second
-	// drainTimeout bounds how long a slow but living reader is waited for.
+	// drainTimeout bounds how long a slow but living reader is waited for, whatever
+	// becomes of the caller: what is not read then is lost.
 	drainTimeout = 10 * time.Second
 )
 
@@ -127,7 +128,7 @@ func (c *Container) closeStream(ctx context.Context, s Streams) {
 	if s == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	ctx, cancel := bounded(ctx, drainTimeout)
 	defer cancel()
 	c.warn(s.Drain(ctx), "output is incomplete")
 	c.warn(s.Close(), "close streams")

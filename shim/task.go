@@ -139,6 +139,11 @@ func (s *taskService) Delete(ctx context.Context, r *taskv3.DeleteRequest) (*tas
 	}
 	if r.ExecID == "" {
 		s.moved()
+		if ctx.Err() != nil {
+			// Who would call Shutdown now has gone. A containerd that has come back
+			// meanwhile has met the container, and will not ask either.
+			s.abandon(s.pod.CloseIdle)
+		}
 	}
 	return &taskv3.DeleteResponse{Pid: uint32(d.Pid), ExitStatus: uint32(d.Exit.Status), ExitedAt: exitedAt(d.Exit)}, nil
 }

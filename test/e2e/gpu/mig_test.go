@@ -26,8 +26,8 @@ import (
 // NVML's state.
 func sliced(t *testing.T, gpus int) (*machine, string) {
 	t.Helper()
-	// A major of its own: other tests on this machine may have nodes open.
-	cfg := fakedriver.Config{Model: fakedriver.H200, GPUs: gpus, Majors: fakedriver.Majors{Caps: 384 + rand.IntN(100)}}
+	// A major of its own, of 12 bits: other tests on this machine may have nodes open.
+	cfg := fakedriver.Config{Model: fakedriver.H200, GPUs: gpus, Majors: fakedriver.Majors{Caps: 512 + rand.IntN(4096-512)}}
 	m := another(t, cfg)
 	s := m.state(cfg)
 	s.Nodes = fakenvml.Majors{GPUs: 195, Caps: m.Majors.Caps}

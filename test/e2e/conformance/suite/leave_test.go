@@ -22,7 +22,6 @@ func TestClientLeaves(t *testing.T) {
 		"create": func(c *container) error { return c.create(noStreams) },
 		"start":  func(c *container) error { return c.start() },
 		"exec":   func(c *container) error { _, err := c.execFake("e", "exit", "3"); return err },
-		"delete": func(c *container) error { _, err := c.delete(""); return err },
 	}
 	for verb, call := range calls {
 		t.Run(verb, func(t *testing.T) {
@@ -44,6 +43,41 @@ func TestClientLeaves(t *testing.T) {
 			h.release("held")
 			resume(c, verb, call)
 		})
+	}
+}
+
+// A client leaves while its delete is with the runtime, and another is there that
+// met the container before it was gone. Neither will call Shutdown: the one has
+// gone, the other does not know. The shim ends.
+func TestClientLeavesDelete(t *testing.T) {
+	h := newFakeHost(t)
+	c := h.fake("c", "", verbs("delete", fakeoci.Verb{Reached: h.hostGate("reached"), Before: h.hostGate("held"), Times: 1}), "sleep")
+	bringTo(c, "delete")
+	pid := c.shimPid()
+	shim, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(shim)
+	leaver := c.redial()
+	done := make(chan struct{})
+	go func() { defer close(done); _, _ = leaver.delete("") }()
+	h.open("reached", os.O_RDONLY)
+	ctx, cancel := context.WithTimeout(c.ctx, patience)
+	defer cancel()
+	if _, err := c.shim.Task.State(ctx, &task.StateRequest{ID: c.bundle.ID}); err != nil {
+		t.Errorf("the container that is being deleted: %v", err)
+	}
+	if err := leaver.shim.Close(); err != nil {
+		t.Errorf("leave: %v", err)
+	}
+	<-done
+	h.release("held")
+	if !died(shim) {
+		t.Fatal("the shim stays for nobody")
+	}
+	if d, err := c.Delete(c.bundle); err != nil || d.ExitStatus != 137 {
+		t.Errorf("delete command: %v, %v", d, err)
 	}
 }
 
@@ -75,10 +109,6 @@ func resume(c *container, verb string, call func(*container) error) {
 	took := errdefs.IsAlreadyExists(err) || errdefs.IsFailedPrecondition(err) || errdefs.IsNotFound(err)
 	if err != nil && !took {
 		c.t.Errorf("%s by the next client: %v", verb, err)
-	}
-	if verb == "delete" {
-		c.leave()
-		return
 	}
 	if err := c.kill(unix.SIGKILL); err != nil {
 		c.t.Errorf("kill: %v", err)

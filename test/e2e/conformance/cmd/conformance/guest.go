@@ -126,6 +126,7 @@ var leftOutInGuests = map[string]string{
 	"own HungRuntimeSparesNeighbours":  guestRuntime,
 	"own HungCallSparesItself":         guestRuntime,
 	"own ClientLeaves":                 guestRuntime,
+	"own ClientLeavesDelete":           guestRuntime,
 	"own NodeShimAwaitsTheAnnounced":   perPod,
 	"own NodeShimForgetsWhatIsGivenUp": perPod,
 	"own NodeShimStaysForOthers":       perPod,

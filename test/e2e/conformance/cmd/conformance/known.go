@@ -25,6 +25,7 @@ var knownOfControl = map[string]string{
 	"own HungCallSparesItself/pause":         runtimeInline,
 	"own HungCallSparesItself/update":        runtimeInline,
 	"own ClientLeaves/start":                 "sometimes the next client's start fails, its runtime killed, and the container then hangs (compare #11674)",
+	"own ClientLeavesDelete":                 "answers nothing meanwhile, and then stays for nobody",
 	"own StartTwice":                         plainError,
 	"own StartAfterExit":                     plainError,
 	"own DeleteOfRunning":                    plainError,
