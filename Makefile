@@ -6,7 +6,7 @@ ROUNDS   ?= 40
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
-# The Go runtime for small heaps, see scripts/runtime/overlay; `make build OVERLAY=` takes it as it is.
+# Go's own packages for small programs that start often, see scripts/runtime/overlay; `make build OVERLAY=` takes them as they are.
 OVERLAY ?= $(CURDIR)/bin/.overlay/overlay.json
 # no_grpc: a shim speaks ttrpc alone, and gRPC would cost it half its size and memory.
 # -T, and -Ttext-segment below: see docs/performance.md, "Pages of the program".

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,32 +47,47 @@ func ExpectAttach() {
 	}
 }
 
-// attachSelf puts this process into a cgroup that it is in.
-func attachSelf() error {
-	procs, err := ownProcs()
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(procs, os.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString("0") // who writes (cgroups(7))
-	return errors.Join(err, f.Close())
+// place is the cgroup that attachSelf uses.
+var place struct {
+	sync.Mutex
+	seen  string   // /proc/self/cgroup, when it was found
+	procs *os.File // its cgroup.procs
 }
 
-// ownProcs is the cgroup.procs of a cgroup that this process is in.
-func ownProcs() (string, error) {
+// attachSelf puts this process into a cgroup that it is in. The file stays open,
+// and is right for as long as this process is in the same cgroups.
+func attachSelf() error {
+	seen, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return err
+	}
+	place.Lock()
+	defer place.Unlock()
+	if place.procs == nil || place.seen != string(seen) {
+		if place.procs != nil {
+			_ = place.procs.Close()
+		}
+		if place.procs, err = openOwn(); err != nil {
+			return err
+		}
+		place.seen = string(seen)
+	}
+	_, err = place.procs.WriteString("0") // who writes (cgroups(7))
+	return err
+}
+
+// openOwn opens the cgroup.procs of a cgroup that this process is in.
+func openOwn() (*os.File, error) {
 	mounts, err := view{}.known()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	loc, err := view{}.locate("self", mounts)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, dir := range loc.Dirs { // any will do: the lock is the same
-		return filepath.Join(dir.Path, "cgroup.procs"), nil
+		return os.OpenFile(filepath.Join(dir.Path, "cgroup.procs"), os.O_WRONLY|unix.O_CLOEXEC, 0)
 	}
-	return "", errors.New("this process is in no cgroup")
+	return nil, errors.New("this process is in no cgroup")
 }

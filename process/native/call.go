@@ -94,10 +94,21 @@ func (c *call) run() {
 			killChildren(unix.Gettid()) // nobody knows them any more
 		}
 	}()
+	growStack()
 	c.tid <- unix.Gettid()
 	if c.err = c.enter(); c.err == nil {
 		c.err = c.f(c)
 	}
+}
+
+// growStack has the stack of a new goroutine grow at once to what the library's
+// calls need, and not by halves, each of which copies what there is. It shrinks
+// with the next collection of garbage in which it is not in use.
+//
+//go:noinline
+func growStack() byte {
+	var room [20 << 10]byte
+	return room[len(os.Args)%len(room)]
 }
 
 // enter gives the thread a working directory of its own (unshare(2), CLONE_FS),

@@ -4,6 +4,7 @@ package native
 
 import (
 	"context"
+	"sync"
 
 	"github.com/opencontainers/runc/libcontainer"
 
@@ -11,8 +12,8 @@ import (
 	"berth/process/oci"
 )
 
-// Driver is runc's library as one container uses it. It has no state of its
-// own: copies are equal, and calls may run at the same time.
+// Driver is runc's library as one container uses it. Calls may run at the same
+// time. What it knows of a container is on disk; it must not be copied.
 type Driver struct {
 	// Root is where runc keeps its state. Required.
 	Root string
@@ -26,6 +27,8 @@ type Driver struct {
 	// Command is runc's command line, which has what the library is linked
 	// without: checkpoint and restore. Nil says that there is none.
 	Command func() (*oci.CLI, error)
+
+	left sync.Pool // of *loaded, between execs
 }
 
 // Pause freezes a container.

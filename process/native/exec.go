@@ -32,7 +32,7 @@ func (d *Driver) Exec(ctx context.Context, r *oci.ExecRequest) (p *process.Proce
 }
 
 func (d *Driver) exec(call *call, r *oci.ExecRequest) (*process.Process, error) {
-	c, err := d.load(r.ID)
+	c, err := d.take(r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -54,9 +54,10 @@ func (d *Driver) exec(call *call, r *oci.ExecRequest) (*process.Process, error) 
 	}
 	hold := d.Supervisor.Hold()
 	defer hold.Release()
-	p, err := d.launch(c, hold, &spec, r.Streams, false)
-	if err == nil {
-		err = call.handOver(p)
+	p, err := d.launch(c.Container, hold, &spec, r.Streams, false)
+	if err != nil {
+		return nil, err
 	}
-	return p, err
+	d.leave(c)
+	return p, call.handOver(p)
 }
