@@ -7,7 +7,6 @@ import (
 	"os"
 	"testing"
 
-	"berth/process/native"
 	"berth/test/fakeoci"
 	"berth/test/leak"
 	"berth/test/shelter"
@@ -18,9 +17,6 @@ import (
 var fakeRuntime string
 
 func TestMain(m *testing.M) {
-	if native.IsInit(os.Args) {
-		native.Init()
-	}
 	os.Exit(shelter.Main(func() int { return run(m) }))
 }
 

@@ -18,9 +18,6 @@ import (
 )
 
 func main() {
-	if native.IsInit(os.Args) {
-		native.Init()
-	}
 	// As PID 1 there is nothing to return to: the kernel's panic ends the
 	// machine, and what was said is in the host's error.
 	if err := run(os.Args); err != nil {

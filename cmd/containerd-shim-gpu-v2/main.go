@@ -10,7 +10,6 @@ import (
 	"berth/configs"
 	"berth/gpu"
 	"berth/hooks"
-	"berth/process/native"
 	"berth/shim"
 	"berth/shim/detach"
 	"berth/shim/driver"
@@ -20,9 +19,6 @@ import (
 var version, revision = "devel", "unknown"
 
 func main() {
-	if native.IsInit(os.Args) {
-		native.Init()
-	}
 	config := func() (configs.Shim, error) { return configs.LoadShim(configs.ShimPath(os.Getenv)) }
 	runtimes := driver.New(os.Getenv("PATH"), config)
 	parts := shim.Parts{Runtime: runtimes.New, Hooks: chain}

@@ -9,7 +9,6 @@ import (
 
 	"berth/configs"
 	"berth/hooks"
-	"berth/process/native"
 	"berth/shim"
 	"berth/shim/detach"
 	"berth/shim/driver"
@@ -19,9 +18,6 @@ import (
 var version, revision = "devel", "unknown"
 
 func main() {
-	if native.IsInit(os.Args) {
-		native.Init()
-	}
 	config := func() (configs.Shim, error) { return configs.LoadShim(configs.ShimPath(os.Getenv)) }
 	runtimes := driver.New(os.Getenv("PATH"), config)
 	parts := shim.Parts{

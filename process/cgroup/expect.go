@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,47 +46,32 @@ func ExpectAttach() {
 	}
 }
 
-// place is the cgroup that attachSelf uses.
-var place struct {
-	sync.Mutex
-	seen  string   // /proc/self/cgroup, when it was found
-	procs *os.File // its cgroup.procs
-}
-
-// attachSelf puts this process into a cgroup that it is in. The file stays open,
-// and is right for as long as this process is in the same cgroups.
+// attachSelf puts this process into a cgroup that it is in.
 func attachSelf() error {
-	seen, err := os.ReadFile("/proc/self/cgroup")
+	procs, err := ownProcs()
 	if err != nil {
 		return err
 	}
-	place.Lock()
-	defer place.Unlock()
-	if place.procs == nil || place.seen != string(seen) {
-		if place.procs != nil {
-			_ = place.procs.Close()
-		}
-		if place.procs, err = openOwn(); err != nil {
-			return err
-		}
-		place.seen = string(seen)
+	f, err := os.OpenFile(procs, os.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
 	}
-	_, err = place.procs.WriteString("0") // who writes (cgroups(7))
-	return err
+	_, err = f.WriteString("0") // who writes (cgroups(7))
+	return errors.Join(err, f.Close())
 }
 
-// openOwn opens the cgroup.procs of a cgroup that this process is in.
-func openOwn() (*os.File, error) {
+// ownProcs is the cgroup.procs of a cgroup that this process is in.
+func ownProcs() (string, error) {
 	mounts, err := view{}.known()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	loc, err := view{}.locate("self", mounts)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	for _, dir := range loc.Dirs { // any will do: the lock is the same
-		return os.OpenFile(filepath.Join(dir.Path, "cgroup.procs"), os.O_WRONLY|unix.O_CLOEXEC, 0)
+		return filepath.Join(dir.Path, "cgroup.procs"), nil
 	}
-	return nil, errors.New("this process is in no cgroup")
+	return "", errors.New("this process is in no cgroup")
 }

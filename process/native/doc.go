@@ -8,8 +8,8 @@
 //
 // # Calls
 //
-// Every call reads the container's state from disk, as the command line does,
-// and has a thread of its own that ends with the call: whatever the library
+// Every call reads the container's state from disk, as the command line does, but
+// for an exec that finds it as an earlier one did, and has a thread of its own that ends with the call: whatever the library
 // does to the thread it runs on (namespaces, labels, affinity) goes with it. A
 // panic fails the call, and what it had forked is killed. The library knows no
 // context: when that of a call ends, what the thread has forked is killed, on
@@ -19,8 +19,8 @@
 //
 // # Processes
 //
-// The library forks this very program, with the argument "init" ([IsInit],
-// [Init]), from a view of its file that nobody can write (an overlay that is
+// The library forks this very program, with the argument "init" (package
+// become), from a view of its file that nobody can write (an overlay that is
 // mounted nowhere: 0.2 ms a call and no memory; where the kernel refuses that, a
 // sealed copy in memory: 4 ms); that program becomes the container's process. It
 // waits for its own helpers through os/exec, which the supervisor spares while a

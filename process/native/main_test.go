@@ -30,9 +30,6 @@ var attack string
 var runc = os.Getenv("BERTH_RUNC")
 
 func TestMain(m *testing.M) {
-	if IsInit(os.Args) {
-		Init()
-	}
 	noteBeginning()
 	dir, err := os.MkdirTemp("", "berth-native-*")
 	if attack = os.Getenv("BERTH_ATTACK"); err == nil && attack == "" { // one for machines without the go command
