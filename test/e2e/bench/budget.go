@@ -90,7 +90,7 @@ func (b *bench) check(ctx context.Context, out io.Writer) error {
 			over = append(over, errors.New(limit.what))
 		}
 	}
-	over = append(over, f.down(ctx))
+	over = append(over, f.down(ctx), early(ctx, out, b.options.shim))
 	if b.gpu != nil {
 		over = append(over, b.gpu.check(ctx, out))
 	}
