@@ -118,6 +118,9 @@ func (b bind) open() (fd int, st unix.Stat_t, err error) {
 	if err = unix.Fstat(fd, &st); err == nil {
 		err = mayShare(fd, &st)
 	}
+	if err == nil && b.rec {
+		err = mayShareBelow(fd)
+	}
 	if err != nil {
 		_ = unix.Close(fd)
 		return -1, st, err

@@ -199,3 +199,53 @@ func TestShareRefuses(t *testing.T) {
 		}
 	}
 }
+
+// What is mounted below a source comes with it, and is judged as the source is;
+// without it the source may be shared.
+func TestShareRefusesWhatIsBelow(t *testing.T) {
+	s, host := openShare(t)
+	dir := filepath.Join(host, "with blanks")
+	below := filepath.Join(dir, "a", "proc")
+	if err := errors.Join(os.Mkdir(dir, 0o755), unix.Mount("tmpfs", dir, "tmpfs", 0, ""), os.MkdirAll(below, 0o755), os.MkdirAll(dir+"/aside", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	share := func(source string, rec bool) error {
+		t.Helper()
+		binds := []bind{{name: "0", source: source, rec: rec}}
+		err, checked := s.add("c", binds, nil), check(binds)
+		if (err == nil) != (checked == nil) {
+			t.Errorf("checked: %v; shared: %v", checked, err)
+		}
+		if err := s.remove("c"); err != nil {
+			t.Error(err)
+		}
+		return err
+	}
+	if err := share(dir, true); err != nil {
+		t.Errorf("a tmpfs: %v", err)
+	}
+	if err := unix.Mount("proc", below, "proc", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range []string{dir, filepath.Join(dir, "a"), "/"} {
+		err := share(source, true)
+		if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "is mounted at ") || source != "/" && !strings.Contains(err.Error(), below) {
+			t.Errorf("%s with what is below: %v", source, err)
+		}
+	}
+	for source, rec := range map[string]bool{dir: false, filepath.Join(dir, "aside"): true} {
+		if err := share(source, rec); err != nil {
+			t.Errorf("%s, rec %t: %v", source, rec, err)
+		}
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.procs"); errors.Is(err, fs.ErrNotExist) { // the tmpfs of cgroup v1
+		if err := share("/sys/fs/cgroup", true); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("the cgroups: %v", err)
+		}
+	}
+}

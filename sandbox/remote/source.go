@@ -3,19 +3,30 @@
 package remote
 
 import (
+	"cmp"
 	"fmt"
-	"slices"
+	"os"
+	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
-// kernelFilesystems are those whose files are the host kernel's own, by their
-// magic number (statfs(2)).
-var kernelFilesystems = []int64{
-	unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC,
-	unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC, unix.DEVPTS_SUPER_MAGIC,
+// kernelFilesystems are those whose files are the host kernel's own, by the name
+// that the kernel has for them (proc_pid_mountinfo(5)), with their magic number
+// (statfs(2)). That of configfs is in no header that programs get
+// (fs/configfs/mount.c).
+var kernelFilesystems = map[string]int64{
+	"proc": unix.PROC_SUPER_MAGIC, "binfmt_misc": unix.BINFMTFS_MAGIC,
+	"sysfs": unix.SYSFS_MAGIC, "cgroup": unix.CGROUP_SUPER_MAGIC, "cgroup2": unix.CGROUP2_SUPER_MAGIC,
+	"debugfs": unix.DEBUGFS_MAGIC, "tracefs": unix.TRACEFS_MAGIC, "configfs": 0x62656570,
+	"securityfs": unix.SECURITYFS_MAGIC, "selinuxfs": unix.SELINUX_MAGIC, "smackfs": unix.SMACK_MAGIC,
+	"bpf": unix.BPF_FS_MAGIC, "efivarfs": unix.EFIVARFS_MAGIC, "pstore": unix.PSTOREFS_MAGIC,
+	"resctrl": unix.RDTGROUP_SUPER_MAGIC, "devpts": unix.DEVPTS_SUPER_MAGIC,
 }
+
+const isKernels = "a file system of the host's kernel, which a VM must not see"
 
 // mayShare judges what an O_PATH descriptor is of, links followed. What a guest
 // cannot use, or must not, is refused with a sentence.
@@ -34,11 +45,32 @@ func mayShare(fd int, st *unix.Stat_t) error {
 	if err := unix.Fstatfs(fd, &fs); err != nil {
 		return err
 	}
-	if slices.Contains(kernelFilesystems, int64(fs.Type)) {
-		what = "in a file system of the host's kernel, which a VM must not see"
+	for _, magic := range kernelFilesystems {
+		if int64(fs.Type) == magic {
+			what = "in " + isKernels
+		}
 	}
 	if what != "" {
 		return fmt.Errorf("it is %s: %w", what, errdefs.ErrInvalidArgument)
 	}
 	return nil
+}
+
+// mayShareBelow judges what is mounted below what an O_PATH descriptor is of,
+// and would be shared with it. What is hidden under another mount counts too.
+func mayShareBelow(fd int) error {
+	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return err
+	}
+	var refused error
+	_, err = mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		_, kernels := kernelFilesystems[m.FSType]
+		if !kernels || m.Mountpoint == path || !strings.HasPrefix(m.Mountpoint, strings.TrimSuffix(path, "/")+"/") {
+			return true, false
+		}
+		refused = fmt.Errorf("%s is mounted at %s in it, %s: %w", m.FSType, m.Mountpoint, isKernels, errdefs.ErrInvalidArgument)
+		return true, true
+	})
+	return cmp.Or(refused, err)
 }
