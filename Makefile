@@ -67,6 +67,8 @@ test-long: test fuzz ## Run test, then the fuzzers, then all tests several times
 	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS) -long
 	$(GOTEST_E2E) -timeout 20m ./gpu -run TestSliceStorm -args -long
 	$(GOTEST_E2E) -count=3 -timeout 40m ./integration # with containerd-shim-runc-v2 as a control
+	$(GOTEST_E2E) -timeout 15m ./integration -runtimes io.containerd.pod.v2 -driver command
+	$(GOTEST_E2E) -timeout 15m ./integration -runtimes io.containerd.pod.v2 -group node
 
 lint: setup ## Check formatting, go vet, staticcheck and the shell scripts
 	scripts/lint/run

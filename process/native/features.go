@@ -22,12 +22,16 @@ import (
 const Module = "github.com/opencontainers/runc"
 
 // Version is that of the linked library, as "1.5.2"; "unknown" in a build
-// without information.
+// without information, as those of tests are.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
 	}
+	return versionIn(info)
+}
+
+func versionIn(info *debug.BuildInfo) string {
 	for _, m := range info.Deps {
 		if m.Path == Module {
 			if m.Replace != nil {

@@ -53,7 +53,7 @@ func TestFullState(t *testing.T) {
 		if _, err := p.Delete(ctx); err != nil {
 			t.Errorf("delete the exec that was refused: %v", err)
 		}
-		if !r.control { // the library in the shim writes nothing for an exec
+		if !r.control && *driver == "native" { // the library in the shim writes nothing for an exec
 			p, exit := orphan.exec(ctx, t, "taken", streamsTo(n, nil, newOutput(), newOutput(), false), "true")
 			if code := status(ctx, t, exit); code != 0 {
 				t.Errorf("an exec by the shim itself on a full file system: status %d", code)

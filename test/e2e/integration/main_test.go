@@ -21,7 +21,10 @@ var shared *node.Node
 
 var runtimes = flag.String("runtimes", node.PodRuntime+","+node.RuncRuntime, "runtimes to test")
 
-var group = flag.String("group", "pod", "what a shim of the pod shim serves: pod or node")
+var (
+	group  = flag.String("group", "pod", "what a shim of the pod shim serves: pod or node")
+	driver = flag.String("driver", "native", "how shims drive runc where no runtime is named: native or command")
+)
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -99,8 +102,11 @@ func testContext(t *testing.T, n *node.Node) context.Context {
 	return ctx
 }
 
-// grouped is the configuration of shims that serve a pod or a node.
-func grouped(group string) string { return fmt.Sprintf("group = %q\n", group) }
+// grouped is the configuration of shims that serve a pod or a node, by the driver
+// that is tested.
+func grouped(group string) string {
+	return fmt.Sprintf("group = %q\n[runtime]\ndriver = %q\n", group, *driver)
+}
 
 // ownNode starts a node for a test that ends containerd.
 func ownNode(t *testing.T, config node.Config) *node.Node {
