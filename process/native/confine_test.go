@@ -79,7 +79,7 @@ func noteBeginning() {
 }
 
 // What the library does to threads does not stay: after many calls those that
-// there are have the namespaces, the working directory and the CPUs that the
+// there are have the namespaces and the working directory that the
 // process began with, and they are no more than before.
 func TestThreadsStayClean(t *testing.T) {
 	b := newBox(t, "sleep 1000")
