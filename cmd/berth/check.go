@@ -19,12 +19,16 @@ import (
 const checkUsage = `usage: berth check [--dir DIR]
 
 Says how runc is driven on this host, and which version of runc's library each
-shim that is installed has in it.
+shim that is installed has in it, and the agent of guests, of which the guest
+image has a copy as old as the image.
 
 `
 
 // runcModule is what the build information of a shim names runc's library by.
 const runcModule = "github.com/opencontainers/runc"
+
+// agentProgram is what `berth guest build` puts into the image.
+const agentProgram = "berth-agent"
 
 func runCheck(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("berth check", flag.ContinueOnError)
@@ -64,7 +68,7 @@ func runCheck(args []string, stdout, stderr io.Writer) error {
 // printShims reads the shims' files, and runs none.
 func printShims(dir string, stdout io.Writer) error {
 	found := false
-	for _, name := range []string{"containerd-shim-pod-v2", "containerd-shim-gpu-v2"} {
+	for _, name := range []string{"containerd-shim-pod-v2", "containerd-shim-gpu-v2", agentProgram} {
 		version, err := libraryOf(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -72,7 +76,7 @@ func printShims(dir string, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		found = true
+		found = found || name != agentProgram
 		if _, err := fmt.Fprintf(stdout, "%s has runc's library %s\n", filepath.Join(dir, name), version); err != nil {
 			return err
 		}

@@ -72,14 +72,17 @@ func (b *box) wantInventory(who, text, env, umask string) {
 // may come to differ in. TestMain sets it.
 var began = map[string]string{}
 
+var beganCPUs string
+
 func noteBeginning() {
 	for _, what := range []string{"ns/mnt", "ns/net", "ns/pid_for_children", "ns/user", "ns/ipc", "ns/uts", "cwd", "root"} {
 		began[what], _ = os.Readlink("/proc/self/" + what)
 	}
+	beganCPUs = allowedCPUs("/proc/self")
 }
 
 // What the library does to threads does not stay: after many calls those that
-// there are have the namespaces and the working directory that the
+// there are have the namespaces, the working directory and the CPUs that the
 // process began with, and they are no more than before.
 func TestThreadsStayClean(t *testing.T) {
 	b := newBox(t, "sleep 1000")
@@ -107,4 +110,23 @@ func TestThreadsStayClean(t *testing.T) {
 			return len(tasks) < 20
 		})
 	}
+	b.until("all threads have the CPUs of the process", func() bool {
+		tasks, err := os.ReadDir("/proc/self/task")
+		b.must(err)
+		return !slices.ContainsFunc(tasks, func(task os.DirEntry) bool {
+			got := allowedCPUs("/proc/self/task/" + task.Name())
+			return got != "" && got != beganCPUs
+		})
+	})
+}
+
+// allowedCPUs is empty for a thread that has ended.
+func allowedCPUs(dir string) string {
+	status, _ := os.ReadFile(dir + "/status")
+	for line := range strings.Lines(string(status)) {
+		if cpus, ok := strings.CutPrefix(line, "Cpus_allowed_list:"); ok {
+			return strings.TrimSpace(cpus)
+		}
+	}
+	return ""
 }
