@@ -15,12 +15,12 @@ import (
 
 // kernelFilesystems are those whose files are the host kernel's own, by the name
 // that the kernel has for them (proc_pid_mountinfo(5)), with their magic number
-// (statfs(2)). That of configfs is in no header that programs get
-// (fs/configfs/mount.c).
+// (statfs(2)). Those of configfs and fusectl are in no header that programs
+// get (fs/configfs/mount.c, fs/fuse/control.c).
 var kernelFilesystems = map[string]int64{
 	"proc": unix.PROC_SUPER_MAGIC, "binfmt_misc": unix.BINFMTFS_MAGIC,
 	"sysfs": unix.SYSFS_MAGIC, "cgroup": unix.CGROUP_SUPER_MAGIC, "cgroup2": unix.CGROUP2_SUPER_MAGIC,
-	"debugfs": unix.DEBUGFS_MAGIC, "tracefs": unix.TRACEFS_MAGIC, "configfs": 0x62656570,
+	"debugfs": unix.DEBUGFS_MAGIC, "tracefs": unix.TRACEFS_MAGIC, "configfs": 0x62656570, "fusectl": 0x65735543,
 	"securityfs": unix.SECURITYFS_MAGIC, "selinuxfs": unix.SELINUX_MAGIC, "smackfs": unix.SMACK_MAGIC,
 	"bpf": unix.BPF_FS_MAGIC, "efivarfs": unix.EFIVARFS_MAGIC, "pstore": unix.PSTOREFS_MAGIC,
 	"resctrl": unix.RDTGROUP_SUPER_MAGIC, "devpts": unix.DEVPTS_SUPER_MAGIC,
