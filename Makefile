@@ -50,7 +50,7 @@ setup: ## Install Debian packages and build the pinned tools into .tools/bin (ro
 
 build: ## Build the shims and tools into bin/
 	@mkdir -p bin
-	$(if $(OVERLAY),@scripts/runtime/overlay $(dir $(OVERLAY)))
+	$(if $(OVERLAY),@scripts/runtime/overlay "$(OVERLAY)")
 	$(GOBUILD) -o bin/ ./cmd/berth ./cmd/containerd-shim-vm-v2
 	$(NATIVEBUILD) -o bin/ ./cmd/berth-agent ./cmd/containerd-shim-pod-v2 ./cmd/containerd-shim-gpu-v2
 	$(GPUBUILD) -o bin/ ./cmd/berth-gpu

@@ -119,6 +119,8 @@ func (c *Container) closeStreams(ctx context.Context) {
 		e.abandonLocked()
 	}
 	c.mu.Unlock()
+	ctx, cancel := bounded(ctx, drainTimeout) // for all of them
+	defer cancel()
 	for _, s := range all {
 		c.closeStream(ctx, s)
 	}
@@ -128,8 +130,6 @@ func (c *Container) closeStream(ctx context.Context, s Streams) {
 	if s == nil {
 		return
 	}
-	ctx, cancel := bounded(ctx, drainTimeout)
-	defer cancel()
 	c.warn(s.Drain(ctx), "output is incomplete")
 	c.warn(s.Close(), "close streams")
 }
@@ -152,6 +152,8 @@ func (c *Container) deleteExec(ctx context.Context, id string) (Deleted, error) 
 	d := Deleted{Pid: e.pid(), Exit: e.exit}
 	streams := e.streams
 	c.mu.Unlock()
+	ctx, cancel := bounded(ctx, drainTimeout)
+	defer cancel()
 	c.closeStream(ctx, streams)
 	c.mu.Lock()
 	defer c.mu.Unlock()

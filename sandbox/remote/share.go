@@ -118,7 +118,7 @@ func (b bind) open() (fd int, st unix.Stat_t, err error) {
 	if err = unix.Fstat(fd, &st); err == nil {
 		err = mayShare(fd, &st)
 	}
-	if err == nil && b.rec {
+	if err == nil && b.rec && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		err = mayShareBelow(fd)
 	}
 	if err != nil {

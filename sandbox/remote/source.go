@@ -15,8 +15,8 @@ import (
 
 // kernelFilesystems are those whose files are the host kernel's own, by the name
 // that the kernel has for them (proc_pid_mountinfo(5)), with their magic number
-// (statfs(2)). Those of configfs and fusectl are in no header that programs
-// get (fs/configfs/mount.c, fs/fuse/control.c).
+// (statfs(2)). Those given as numbers are in no header that programs get
+// (fs/configfs/mount.c, fs/fuse/control.c, net/sunrpc/rpc_pipe.c, fs/nfsd/nfsctl.c).
 var kernelFilesystems = map[string]int64{
 	"proc": unix.PROC_SUPER_MAGIC, "binfmt_misc": unix.BINFMTFS_MAGIC,
 	"sysfs": unix.SYSFS_MAGIC, "cgroup": unix.CGROUP_SUPER_MAGIC, "cgroup2": unix.CGROUP2_SUPER_MAGIC,
@@ -24,6 +24,7 @@ var kernelFilesystems = map[string]int64{
 	"securityfs": unix.SECURITYFS_MAGIC, "selinuxfs": unix.SELINUX_MAGIC, "smackfs": unix.SMACK_MAGIC,
 	"bpf": unix.BPF_FS_MAGIC, "efivarfs": unix.EFIVARFS_MAGIC, "pstore": unix.PSTOREFS_MAGIC,
 	"resctrl": unix.RDTGROUP_SUPER_MAGIC, "devpts": unix.DEVPTS_SUPER_MAGIC,
+	"rpc_pipefs": 0x67596969, "nfsd": 0x6e667364,
 }
 
 const isKernels = "a file system of the host's kernel, which a VM must not see"
