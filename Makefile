@@ -62,6 +62,7 @@ test: setup build lint unit oracle conformance integration budget ## Run everyth
 
 test-long: test fuzz ## Run test, then the fuzzers, then all tests several times over
 	go test $(TAGS) -race -count=5 ./...
+	scripts/runtime/test
 	go test ./sandbox/turnstile -args -long
 	go test ./cmd/berth-gpu -run 'TestKilled|TestRandom' -timeout 30m -args -long
 	go -C test/e2e run ./conformance/cmd/conformance $(SHIMS) -long

@@ -15,7 +15,7 @@ import (
 // pid it names a process for good. It is field 22 of the stat file
 // (proc_pid_stat(5)). The second field may hold blanks and parentheses.
 func StartTime(pid int) (uint64, error) {
-	var room [1024]byte // 52 fields, of which one is a name of 15 bytes and the others are numbers
+	var room [1024]byte // 52 fields: a name of at most 64 bytes, a letter, and numbers
 	data, err := readOnce("/proc/"+strconv.Itoa(pid)+"/stat", room[:])
 	if err != nil {
 		return 0, err

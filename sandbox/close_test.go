@@ -3,8 +3,11 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -73,4 +76,53 @@ func TestDeletesCloseStreams(t *testing.T) {
 		t.Error(err)
 	}
 	r.remove(c)
+}
+
+// watched are streams that note on what terms they were drained.
+type watched struct {
+	Streams
+	drains *[]time.Time // their deadlines; zero: it was called off
+}
+
+func (w watched) Drain(ctx context.Context) error {
+	deadline, _ := ctx.Deadline()
+	if ctx.Err() != nil {
+		deadline = time.Time{}
+	}
+	*w.drains = append(*w.drains, deadline)
+	return w.Streams.Drain(ctx)
+}
+
+// Output is delivered although nobody waits for the delete any more, and not for
+// longer the more execs there are.
+func TestDeleteDrainsForNobody(t *testing.T) {
+	r := newRig(t)
+	c := r.run("a", "sleep", fakeoci.Plan{})
+	var drains []time.Time
+	for _, id := range []string{"e1", "e2", "e3"} {
+		r.exec(c, id, "sleep")
+	}
+	c.mu.Lock()
+	c.init.streams = watched{c.init.streams, &drains}
+	for _, e := range c.execs {
+		e.streams = watched{e.streams, &drains}
+	}
+	c.mu.Unlock()
+	r.kill(c, "e1")
+	r.wait(c, "e1")
+	r.kill(c, "")
+	r.wait(c, "")
+	gone, leave := context.WithCancel(r.ctx())
+	leave()
+	for _, exec := range []string{"e1", ""} {
+		if _, err := c.Delete(gone, exec); err != nil {
+			t.Errorf("delete of %q: %v", exec, err)
+		}
+	}
+	if len(drains) != 4 || slices.ContainsFunc(drains, time.Time.IsZero) {
+		t.Fatalf("drained on the terms %v", drains)
+	}
+	if rest := drains[1:]; slices.ContainsFunc(rest, func(d time.Time) bool { return d != rest[0] }) {
+		t.Errorf("the container's streams are drained until %v", rest)
+	}
 }

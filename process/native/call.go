@@ -102,7 +102,7 @@ func (c *call) run() {
 }
 
 // growStack has the stack of a new goroutine grow at once to what the library's
-// calls need, and not by halves, each of which copies what there is. It shrinks
+// calls need, and not by doubling, which copies it each time. It shrinks
 // with the next collection of garbage in which it is not in use.
 //
 //go:noinline

@@ -8,9 +8,10 @@
 //
 // # Calls
 //
-// Every call reads the container's state from disk, as the command line does, but
-// for an exec that finds it as an earlier one did, and has a thread of its own that ends with the call: whatever the library
-// does to the thread it runs on (namespaces, labels, affinity) goes with it. A
+// Every call reads the container's state from disk, as the command line does; an
+// exec that finds the file as an earlier one did spares itself the decoding. It has
+// a thread of its own that ends with the call: whatever the library does to the
+// thread it runs on (namespaces, labels, affinity) goes with it. A
 // panic fails the call, and what it had forked is killed. The library knows no
 // context: when that of a call ends, what the thread has forked is killed, on
 // which the call ends by itself; one that does not even then is left behind, and

@@ -13,7 +13,8 @@ import (
 )
 
 // Driver is runc's library as one container uses it. Calls may run at the same
-// time. What it knows of a container is on disk; it must not be copied.
+// time. All that matters of a container is on disk: two drivers for one do not
+// disturb each other. A Driver must not be copied.
 type Driver struct {
 	// Root is where runc keeps its state. Required.
 	Root string

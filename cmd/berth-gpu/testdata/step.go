@@ -2,7 +2,7 @@
 
 //go:build cgo
 
-// This file takes the place of step.go in the helper that the crash tests build: it dies by
+// Command berth-gpu is, as the crash tests build it, with this file in the place of its step.go: it dies by
 // SIGKILL after so many changes of the ledger on disk.
 package main
 

@@ -126,5 +126,5 @@ func (g *gpuBench) check(ctx context.Context, out io.Writer) error {
 	if info.Size() > mostBytes {
 		over = append(over, errors.New("the gpu shim is over budget"))
 	}
-	return errors.Join(append(over, f.down(ctx))...)
+	return errors.Join(append(over, f.down(ctx), early(ctx, out, g.options.gpu))...)
 }

@@ -29,6 +29,7 @@ type Shim struct {
 	TaskV2  taskv2.TTRPCTaskService
 
 	client *ttrpc.Client
+	conn   *net.UnixConn // the client's
 }
 
 // Start executes the shim's "start" for the bundle and connects to the address
@@ -86,6 +87,7 @@ func Dial(ctx context.Context, address string) (*Shim, error) {
 		Task:    task.NewTTRPCTaskClient(client),
 		TaskV2:  taskv2.NewTTRPCTaskClient(client),
 		client:  client,
+		conn:    conn.(*net.UnixConn),
 	}, nil
 }
 
@@ -108,6 +110,10 @@ func parseReply(out []byte) (*bootapi.BootstrapResult, error) {
 
 // Close drops the connection; the shim lives on.
 func (s *Shim) Close() error { return s.client.Close() }
+
+// Leave ends the client's side of the connection. Its calls end when the shim has
+// closed the other, and so has noticed.
+func (s *Shim) Leave() error { return s.conn.CloseWrite() }
 
 // Delete executes the shim's "delete" for the bundle, which containerd does
 // whenever a connection to a shim closes, and returns its answer.

@@ -53,8 +53,7 @@ func TestClientLeavesDelete(t *testing.T) {
 	h := newFakeHost(t)
 	c := h.fake("c", "", verbs("delete", fakeoci.Verb{Reached: h.hostGate("reached"), Before: h.hostGate("held"), Times: 1}), "sleep")
 	bringTo(c, "delete")
-	pid := c.shimPid()
-	shim, err := unix.PidfdOpen(pid, 0)
+	shim, err := unix.PidfdOpen(c.shimPid(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,10 +67,10 @@ func TestClientLeavesDelete(t *testing.T) {
 	if _, err := c.shim.Task.State(ctx, &task.StateRequest{ID: c.bundle.ID}); err != nil {
 		t.Errorf("the container that is being deleted: %v", err)
 	}
-	if err := leaver.shim.Close(); err != nil {
+	if err := leaver.shim.Leave(); err != nil {
 		t.Errorf("leave: %v", err)
 	}
-	<-done
+	<-done // the shim knows
 	h.release("held")
 	if !died(shim) {
 		t.Fatal("the shim stays for nobody")
