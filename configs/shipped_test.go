@@ -59,6 +59,7 @@ func TestShippedRuntimes(t *testing.T) {
 		Type        string   `toml:"runtime_type"`
 		Sandboxer   string   `toml:"sandboxer"`
 		Annotations []string `toml:"pod_annotations"`
+		NoDevices   bool     `toml:"privileged_without_host_devices"`
 		Options     any      `toml:"options"`
 	}
 	type containerd struct {
@@ -77,7 +78,7 @@ func TestShippedRuntimes(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := config.Plugins["io.containerd.cri.v1.runtime"].Containerd.Runtimes[shim]
-			if config.Version != 3 || got.Type != "io.containerd."+shim+".v2" || got.Sandboxer != "podsandbox" || strings.Join(got.Annotations, " ") != annotations {
+			if config.Version != 3 || got.Type != "io.containerd."+shim+".v2" || got.Sandboxer != "podsandbox" || strings.Join(got.Annotations, " ") != annotations || got.NoDevices != (shim == "vm") {
 				t.Errorf("version %d, %+v", config.Version, got)
 			}
 			users := "  # runtime_type = 'io.containerd.runc.v2'\n  # runtime_path = '/usr/local/bin/containerd-shim-" + shim + "-v2'\n"

@@ -99,7 +99,8 @@ container_annotations = ['berth.dev/*']
 Root = '@DIR@/runc'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.vm]
 runtime_type = 'io.containerd.vm.v2'
-pod_annotations = ['berth.dev/*']
+pod_annotations = ['berth.dev/*', 'io.katacontainers.*']
+privileged_without_host_devices = true
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu-users]
 runtime_type = 'io.containerd.runc.v2'
 runtime_path = '@BIN@/containerd-shim-gpu-v2'

@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"berth/test/e2e/image"
 )
 
 // Pod is a CRI pod of the node, made by crictl.
@@ -42,27 +40,39 @@ func labels(pod string) map[string]string {
 // WritePod writes the configuration of a pod, which nothing has run yet. Its
 // cgroups are the node's, and its log directory lies in the node's.
 func (n *Node) WritePod(name, handler string) (*Pod, error) {
-	return n.writePod(name, handler, nil, nil)
+	return n.writePod(name, handler, PodOptions{})
 }
 
-func (n *Node) writePod(name, handler string, annotations map[string]string, users map[string]any) (*Pod, error) {
+// PodOptions is what a pod may have beside a name.
+type PodOptions struct {
+	Annotations map[string]string
+	// Resources are those of its containers together, as kubelet tells them.
+	Resources map[string]any
+	// Users are the options of a user namespace; nil is the host's.
+	Users map[string]any
+	// Privileged is one that may have privileged containers.
+	Privileged bool
+}
+
+func (n *Node) writePod(name, handler string, o PodOptions) (*Pod, error) {
 	logs := filepath.Join(n.dir, "pods", name)
 	config := map[string]any{
 		"metadata":      metadata{Name: name, Namespace: "default", UID: n.id + "-" + name},
 		"labels":        labels(name),
-		"annotations":   annotations,
+		"annotations":   o.Annotations,
 		"log_directory": logs,
-		"linux":         map[string]any{"cgroup_parent": "/" + n.id, "security_context": securityContext(users)},
+		"linux":         map[string]any{"cgroup_parent": "/" + n.id, "resources": o.Resources, "security_context": securityContext(o.Users, o.Privileged)},
 	}
-	p := &Pod{node: n, name: name, logs: logs, users: users, Handler: handler, Config: filepath.Join(n.dir, "pods", name+".json")}
+	p := &Pod{node: n, name: name, logs: logs, users: o.Users, Handler: handler, Config: filepath.Join(n.dir, "pods", name+".json")}
 	return p, writeJSON(p.Config, config)
 }
 
-func securityContext(users map[string]any) map[string]any {
-	if users == nil {
-		return nil
+func securityContext(users map[string]any, privileged bool) map[string]any {
+	context := map[string]any{"privileged": privileged}
+	if users != nil {
+		context["namespace_options"] = map[string]any{"userns_options": users}
 	}
-	return map[string]any{"namespace_options": map[string]any{"userns_options": users}}
+	return context
 }
 
 // RunPod runs a pod with no container but its sandbox.
@@ -72,7 +82,12 @@ func (n *Node) RunPod(ctx context.Context, name, handler string) (*Pod, error) {
 
 // RunAnnotatedPod is RunPod with annotations on the pod.
 func (n *Node) RunAnnotatedPod(ctx context.Context, name, handler string, annotations map[string]string) (*Pod, error) {
-	p, err := n.writePod(name, handler, annotations, nil)
+	return n.RunPodWith(ctx, name, handler, PodOptions{Annotations: annotations})
+}
+
+// RunPodWith is RunPod with options.
+func (n *Node) RunPodWith(ctx context.Context, name, handler string, o PodOptions) (*Pod, error) {
+	p, err := n.writePod(name, handler, o)
 	if err != nil {
 		return nil, err
 	}
@@ -83,11 +98,9 @@ func (n *Node) RunAnnotatedPod(ctx context.Context, name, handler string, annota
 // asks for: root is the host's user first, and so on for n users.
 func (n *Node) RunUserPod(ctx context.Context, name, handler string, annotations map[string]string, first, count int) (*Pod, error) {
 	ids := []map[string]int{{"container_id": 0, "host_id": first, "length": count}}
-	p, err := n.writePod(name, handler, annotations, map[string]any{"mode": 0, "uids": ids, "gids": ids}) // 0 is POD
-	if err != nil {
-		return nil, err
-	}
-	return p, p.run(ctx)
+	return n.RunPodWith(ctx, name, handler, PodOptions{
+		Annotations: annotations, Users: map[string]any{"mode": 0, "uids": ids, "gids": ids}, // 0 is POD
+	})
 }
 
 func (p *Pod) run(ctx context.Context) error {
@@ -96,85 +109,8 @@ func (p *Pod) run(ctx context.Context) error {
 	return err
 }
 
-// WriteContainer writes the configuration of a container of the pod that runs a
-// command in the demo image, and returns the file. Its log is name.log.
-func (p *Pod) WriteContainer(name string, command ...string) (string, error) {
-	return p.writeContainer(name, nil, map[string]any{}, nil, command)
-}
-
-func (p *Pod) writeContainer(name string, env map[string]string, resources map[string]any, devices []string, command []string) (string, error) {
-	var named []map[string]string
-	for _, d := range devices {
-		named = append(named, map[string]string{"name": d})
-	}
-	var envs []map[string]string
-	for key, value := range env {
-		envs = append(envs, map[string]string{"key": key, "value": value})
-	}
-	config := map[string]any{
-		"metadata": metadata{Name: name},
-		"labels":   labels(p.name),
-		"image":    map[string]string{"image": image.Demo},
-		"command":  command,
-		"envs":     envs,
-		// The CRI's own name for it (api.proto).
-		"CDI_devices": named,
-		"log_path":    name + ".log",
-		"linux":       map[string]any{"resources": resources, "security_context": securityContext(p.users)},
-	}
-	file := filepath.Join(p.node.dir, "pods", p.name+"-"+name+".json")
-	return file, writeJSON(file, config)
-}
-
-// Run creates and starts a container of the pod and returns its id.
-func (p *Pod) Run(ctx context.Context, name string, command ...string) (string, error) {
-	config, err := p.WriteContainer(name, command...)
-	if err != nil {
-		return "", err
-	}
-	return p.runConfig(ctx, config)
-}
-
-// RunLimited is Run with a memory limit in bytes.
-func (p *Pod) RunLimited(ctx context.Context, name string, memory int64, command ...string) (string, error) {
-	config, err := p.writeContainer(name, nil, map[string]any{"memory_limit_in_bytes": memory}, nil, command)
-	if err != nil {
-		return "", err
-	}
-	return p.runConfig(ctx, config)
-}
-
-// RunEnv is Run with environment variables.
-func (p *Pod) RunEnv(ctx context.Context, name string, env map[string]string, command ...string) (string, error) {
-	config, err := p.writeContainer(name, env, map[string]any{}, nil, command)
-	if err != nil {
-		return "", err
-	}
-	return p.runConfig(ctx, config)
-}
-
-// RunCDI is Run with devices by their CDI names. Specs of devices are in the
-// directory that CDIDir names.
-func (p *Pod) RunCDI(ctx context.Context, name string, devices []string, command ...string) (string, error) {
-	config, err := p.writeContainer(name, nil, map[string]any{}, devices, command)
-	if err != nil {
-		return "", err
-	}
-	return p.runConfig(ctx, config)
-}
-
 // CDIDir is where the node's CRI looks for CDI specs.
 func (n *Node) CDIDir() string { return filepath.Join(n.dir, "cdi") }
-
-func (p *Pod) runConfig(ctx context.Context, config string) (string, error) {
-	out, err := p.node.Crictl(ctx, "create", p.ID, config, p.Config)
-	if err != nil {
-		return "", err
-	}
-	id := strings.TrimSpace(out)
-	_, err = p.node.Crictl(ctx, "start", id)
-	return id, err
-}
 
 // Log reads the log of a container in CRI's format, one stream and tag a line.
 func (p *Pod) Log(name string) (string, error) {
