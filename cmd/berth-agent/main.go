@@ -74,7 +74,7 @@ func serve(port *os.File, supervisor *process.Supervisor) (bool, error) {
 	var renewed atomic.Bool
 	err := agent.Serve(context.Background(), session, agent.Config{
 		Supervisor: supervisor, Dir: bundles, Share: agentapi.ShareDir, Network: true,
-		Disks: agent.SCSIDisks{}, DiskDir: agentapi.DiskDir,
+		Disks: agent.SCSIDisks{}, DiskDir: agentapi.DiskDir, TmpfsDir: agentapi.TmpfsDir,
 		Runtime: func(bundle string) agent.Runtime {
 			return &native.Driver{Root: "/run/runc", Dir: bundle, Supervisor: supervisor}
 		},

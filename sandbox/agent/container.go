@@ -31,7 +31,7 @@ type container struct {
 	init   *proc
 	cgroup *cgroup.Cgroup // nil where the init died too early
 	oom    *oomWatch      // nil without one
-	mounts []string       // file systems on disks, in the order in which they were made
+	mounts []string       // below DiskDir, in the order in which they were made
 
 	volumes map[string]*volume // by name; nil without one
 }
@@ -61,7 +61,7 @@ func (s *server) Create(ctx context.Context, r *agentapi.CreateRequest) (_ *agen
 			s.forget(c.id)
 		}
 	}()
-	if err := s.makeShm(r.ShmSize); err != nil {
+	if err := s.makeTmpfs(c, r.Tmpfs); err != nil {
 		return nil, err
 	}
 	if err := s.makeMounts(ctx, c, r.Mounts); err != nil {

@@ -29,8 +29,8 @@ var mountFlags = map[string]uintptr{
 // is noted in c, also if one fails.
 func (s *server) makeMounts(ctx context.Context, c *container, mounts []*agentapi.Mount) error {
 	for _, m := range mounts {
-		if s.cfg.DiskDir == "" || !strings.HasPrefix(m.Target, s.cfg.DiskDir+"/") || m.Target != filepath.Clean(m.Target) {
-			return fmt.Errorf("a file system at %q: only %q/... is for them: %w", m.Target, s.cfg.DiskDir, errdefs.ErrInvalidArgument)
+		if err := s.isForMounts(m.Target); err != nil {
+			return err
 		}
 		if err := os.MkdirAll(m.Target, 0o711); err != nil {
 			return fmt.Errorf("make a mount point: %w", err)
@@ -39,9 +39,17 @@ func (s *server) makeMounts(ctx context.Context, c *container, mounts []*agentap
 		if err := s.makeMount(ctx, m); err != nil {
 			return fmt.Errorf("mount %s at %s: %w", m.Type, m.Target, err)
 		}
-		if err := makeDirectories(m); err != nil {
-			return err
+		if err := makeDirectories(m.Target, m.Directories); err != nil {
+			return fmt.Errorf("make a directory in a file system of type %s: %w", m.Type, err)
 		}
+	}
+	return nil
+}
+
+// isForMounts judges where something is to be mounted.
+func (s *server) isForMounts(target string) error {
+	if s.cfg.DiskDir == "" || !strings.HasPrefix(target, s.cfg.DiskDir+"/") || target != filepath.Clean(target) {
+		return fmt.Errorf("a file system at %q: only %q/... is for them: %w", target, s.cfg.DiskDir, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }
@@ -123,30 +131,41 @@ func isReadOnly(node string) (bool, error) {
 
 // makeDirectories makes those of a file system, without following what links
 // there may be in it.
-func makeDirectories(m *agentapi.Mount) error {
-	if len(m.Directories) == 0 {
+func makeDirectories(at string, all []*agentapi.Directory) error {
+	if len(all) == 0 {
 		return nil
 	}
-	root, err := os.OpenRoot(m.Target)
+	root, err := os.OpenRoot(at)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	for _, d := range m.Directories {
+	for _, d := range all {
 		err := root.Mkdir(d.Name, 0o700)
 		if errors.Is(err, fs.ErrExist) {
 			var info fs.FileInfo
 			if info, err = root.Lstat(d.Name); err == nil && !info.IsDir() {
 				err = fmt.Errorf("%s is no directory: %w", d.Name, errdefs.ErrFailedPrecondition)
 			}
-		} else if err == nil { // the mode regardless of the umask
-			err = errors.Join(root.Chmod(d.Name, fs.FileMode(d.Mode&0o777)), root.Lchown(d.Name, int(d.Uid), int(d.Gid)))
+		} else if err == nil { // the mode regardless of the umask, which the owner would take its bits from
+			err = errors.Join(root.Lchown(d.Name, int(d.Uid), int(d.Gid)), root.Chmod(d.Name, unixMode(d.Mode)))
 		}
 		if err != nil {
-			return fmt.Errorf("make a directory in a file system of type %s: %w", m.Type, err)
+			return err
 		}
 	}
 	return nil
+}
+
+// unixMode are the permissions in a mode of the kernel's.
+func unixMode(mode uint32) fs.FileMode {
+	m := fs.FileMode(mode & 0o777)
+	for bit, flag := range map[uint32]fs.FileMode{unix.S_ISUID: fs.ModeSetuid, unix.S_ISGID: fs.ModeSetgid, unix.S_ISVTX: fs.ModeSticky} {
+		if mode&bit != 0 {
+			m |= flag
+		}
+	}
+	return m
 }
 
 // undoMounts unmounts what makeMounts made. What is on the disks is complete

@@ -30,9 +30,9 @@ func TestMakeDirectories(t *testing.T) {
 		t.Fatal(err)
 	}
 	make := func(name string) error {
-		return makeDirectories(&agentapi.Mount{Target: root, Directories: []*agentapi.Directory{
+		return makeDirectories(root, []*agentapi.Directory{
 			{Name: name, Mode: 0o755, Uid: uint32(os.Getuid()), Gid: uint32(os.Getgid())},
-		}})
+		})
 	}
 	for name, want := range map[string]os.FileMode{"new": 0o755, "kept": 0o711} {
 		if err := make(name); err != nil {

@@ -45,6 +45,9 @@ type Config struct {
 	// DiskDir.
 	Disks   Disks
 	DiskDir string
+	// TmpfsDir is where the file systems in memory are that containers have in
+	// common; empty has none.
+	TmpfsDir string
 	// Network is true where the network is the guest's own, to be set up.
 	Network bool
 	// Renew makes a clone a machine of its own; nil where this is none.
@@ -102,8 +105,8 @@ type server struct {
 
 	starting places
 
-	shm     sync.Mutex // held while it is being made
-	shmMade bool
+	tmpfs     sync.Mutex // held while one is being made
+	tmpfsMade map[string]bool
 
 	mu         sync.Mutex
 	containers map[string]*container // nil while one is being made

@@ -32,28 +32,6 @@ func MountShare() (bool, error) {
 	return true, nil
 }
 
-// makeShm makes what the containers of the pod have at /dev/shm in common, with
-// the first that has it.
-func (s *server) makeShm(size uint64) error {
-	if size == 0 {
-		return nil
-	}
-	s.shm.Lock()
-	defer s.shm.Unlock()
-	if s.shmMade {
-		return nil
-	}
-	if err := os.MkdirAll(agentapi.ShmDir, 0o711); err != nil {
-		return fmt.Errorf("make /dev/shm: %w", err)
-	}
-	options := fmt.Sprintf("mode=1777,size=%d", size)
-	if err := unix.Mount("shm", agentapi.ShmDir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
-		return fmt.Errorf("make /dev/shm: %w", err)
-	}
-	s.shmMade = true
-	return nil
-}
-
 // unmountShare lets go of what was mounted by itself below the container's
 // directory in the share: each mount of the host's there is one of the guest's
 // once it was walked through (fuse, auto-submounts).

@@ -380,9 +380,8 @@ type CreateRequest struct {
 	// io_uid and io_gid own the pipes.
 	IoUid uint32 `protobuf:"varint,9,opt,name=io_uid,json=ioUid,proto3" json:"io_uid,omitempty"`
 	IoGid uint32 `protobuf:"varint,10,opt,name=io_gid,json=ioGid,proto3" json:"io_gid,omitempty"`
-	// shm_size is that of the /dev/shm that the containers of the pod share, in
-	// bytes; the first to name one has it made.
-	ShmSize uint64 `protobuf:"varint,11,opt,name=shm_size,json=shmSize,proto3" json:"shm_size,omitempty"`
+	// tmpfs are those that the containers of the pod have in common.
+	Tmpfs []*Tmpfs `protobuf:"bytes,11,rep,name=tmpfs,proto3" json:"tmpfs,omitempty"`
 	// mounts are made in this order, and undone with the container.
 	Mounts []*Mount `protobuf:"bytes,20,rep,name=mounts,proto3" json:"mounts,omitempty"`
 	// devices are disks that the container gets as they are.
@@ -493,11 +492,11 @@ func (x *CreateRequest) GetIoGid() uint32 {
 	return 0
 }
 
-func (x *CreateRequest) GetShmSize() uint64 {
+func (x *CreateRequest) GetTmpfs() []*Tmpfs {
 	if x != nil {
-		return x.ShmSize
+		return x.Tmpfs
 	}
-	return 0
+	return nil
 }
 
 func (x *CreateRequest) GetMounts() []*Mount {
@@ -519,6 +518,116 @@ func (x *CreateRequest) GetVolumes() []*Volume {
 		return x.Volumes
 	}
 	return nil
+}
+
+// Tmpfs is a file system in the guest's memory that lives as long as the guest:
+// /dev/shm, or an emptyDir of the medium Memory. The first container to name one
+// has it made, and the others have the same.
+type Tmpfs struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is that of its directory, one component of a path.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// size is in bytes. It is made smaller if the guest has less memory available.
+	Size uint64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	// mode, uid and gid are those of its root.
+	Mode uint32 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid  uint32 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid  uint32 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
+	// options are flags as mount(8) has them.
+	Options []string `protobuf:"bytes,6,rep,name=options,proto3" json:"options,omitempty"`
+	// directories are made if they are not there, each after the one that it is in;
+	// names are paths. The container gets the last of them, or what is there in its
+	// place, and no more of the file system: it is bound to target.
+	Directories   []*Directory `protobuf:"bytes,7,rep,name=directories,proto3" json:"directories,omitempty"`
+	Target        string       `protobuf:"bytes,8,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tmpfs) Reset() {
+	*x = Tmpfs{}
+	mi := &file_agent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tmpfs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tmpfs) ProtoMessage() {}
+
+func (x *Tmpfs) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tmpfs.ProtoReflect.Descriptor instead.
+func (*Tmpfs) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Tmpfs) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Tmpfs) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Tmpfs) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *Tmpfs) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *Tmpfs) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *Tmpfs) GetOptions() []string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Tmpfs) GetDirectories() []*Directory {
+	if x != nil {
+		return x.Directories
+	}
+	return nil
+}
+
+func (x *Tmpfs) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
 }
 
 // Mount is a file system that the guest's kernel mounts: on a disk, or over
@@ -546,7 +655,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +667,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +680,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Mount) GetTarget() string {
@@ -635,7 +744,7 @@ type Directory struct {
 
 func (x *Directory) Reset() {
 	*x = Directory{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +756,7 @@ func (x *Directory) String() string {
 func (*Directory) ProtoMessage() {}
 
 func (x *Directory) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +769,7 @@ func (x *Directory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Directory.ProtoReflect.Descriptor instead.
 func (*Directory) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Directory) GetName() string {
@@ -709,7 +818,7 @@ type BlockDevice struct {
 
 func (x *BlockDevice) Reset() {
 	*x = BlockDevice{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +830,7 @@ func (x *BlockDevice) String() string {
 func (*BlockDevice) ProtoMessage() {}
 
 func (x *BlockDevice) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +843,7 @@ func (x *BlockDevice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockDevice.ProtoReflect.Descriptor instead.
 func (*BlockDevice) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BlockDevice) GetDisk() string {
@@ -789,7 +898,7 @@ type DiskRequest struct {
 
 func (x *DiskRequest) Reset() {
 	*x = DiskRequest{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -801,7 +910,7 @@ func (x *DiskRequest) String() string {
 func (*DiskRequest) ProtoMessage() {}
 
 func (x *DiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -814,7 +923,7 @@ func (x *DiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskRequest.ProtoReflect.Descriptor instead.
 func (*DiskRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DiskRequest) GetDisk() string {
@@ -839,7 +948,7 @@ type Volume struct {
 
 func (x *Volume) Reset() {
 	*x = Volume{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +960,7 @@ func (x *Volume) String() string {
 func (*Volume) ProtoMessage() {}
 
 func (x *Volume) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +973,7 @@ func (x *Volume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Volume.ProtoReflect.Descriptor instead.
 func (*Volume) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Volume) GetName() string {
@@ -899,7 +1008,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -911,7 +1020,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -924,7 +1033,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *NetworkRequest) GetInterfaces() []*Interface {
@@ -974,7 +1083,7 @@ type Sysctl struct {
 
 func (x *Sysctl) Reset() {
 	*x = Sysctl{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -986,7 +1095,7 @@ func (x *Sysctl) String() string {
 func (*Sysctl) ProtoMessage() {}
 
 func (x *Sysctl) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -999,7 +1108,7 @@ func (x *Sysctl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sysctl.ProtoReflect.Descriptor instead.
 func (*Sysctl) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Sysctl) GetName() string {
@@ -1033,7 +1142,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1154,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1167,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Interface) GetName() string {
@@ -1117,7 +1226,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1238,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1251,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Address) GetLocal() []byte {
@@ -1202,7 +1311,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1214,7 +1323,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1227,7 +1336,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Route) GetDestination() []byte {
@@ -1320,7 +1429,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1441,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1454,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Hop) GetInterface() string {
@@ -1387,7 +1496,7 @@ type Neighbour struct {
 
 func (x *Neighbour) Reset() {
 	*x = Neighbour{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1508,7 @@ func (x *Neighbour) String() string {
 func (*Neighbour) ProtoMessage() {}
 
 func (x *Neighbour) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1521,7 @@ func (x *Neighbour) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbour.ProtoReflect.Descriptor instead.
 func (*Neighbour) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Neighbour) GetInterface() string {
@@ -1447,7 +1556,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1568,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1581,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Rule) GetMessage() []byte {
@@ -1497,7 +1606,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1618,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1631,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExecRequest) GetContainer() string {
@@ -1576,7 +1685,7 @@ type ContainerRequest struct {
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1697,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1710,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ContainerRequest) GetContainer() string {
@@ -1620,7 +1729,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1632,7 +1741,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1645,7 +1754,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ProcessRequest) GetProcess() uint64 {
@@ -1667,7 +1776,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +1788,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +1801,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SignalRequest) GetProcess() uint64 {
@@ -1725,7 +1834,7 @@ type FrozenResponse struct {
 
 func (x *FrozenResponse) Reset() {
 	*x = FrozenResponse{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +1846,7 @@ func (x *FrozenResponse) String() string {
 func (*FrozenResponse) ProtoMessage() {}
 
 func (x *FrozenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +1859,7 @@ func (x *FrozenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenResponse.ProtoReflect.Descriptor instead.
 func (*FrozenResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FrozenResponse) GetFrozen() bool {
@@ -1771,7 +1880,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1783,7 +1892,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1796,7 +1905,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UpdateRequest) GetContainer() string {
@@ -1823,7 +1932,7 @@ type RefreshRequest struct {
 
 func (x *RefreshRequest) Reset() {
 	*x = RefreshRequest{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1835,7 +1944,7 @@ func (x *RefreshRequest) String() string {
 func (*RefreshRequest) ProtoMessage() {}
 
 func (x *RefreshRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1848,7 +1957,7 @@ func (x *RefreshRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshRequest.ProtoReflect.Descriptor instead.
 func (*RefreshRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RefreshRequest) GetContainer() string {
@@ -1876,7 +1985,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +1997,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1901,7 +2010,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{27}
+	return file_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StatsResponse) GetTypeUrl() string {
@@ -1929,7 +2038,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2050,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2063,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{28}
+	return file_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ResizeRequest) GetProcess() uint64 {
@@ -1990,7 +2099,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2111,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2124,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{29}
+	return file_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DrainResponse) GetStdout() uint64 {
@@ -2042,7 +2151,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2163,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2176,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{30}
+	return file_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeleteRequest) GetContainer() string {
@@ -2099,7 +2208,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_agent_proto_msgTypes[31]
+	mi := &file_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2111,7 +2220,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[31]
+	mi := &file_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2124,7 +2233,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{31}
+	return file_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -2183,7 +2292,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_agent_proto_msgTypes[32]
+	mi := &file_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2195,7 +2304,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[32]
+	mi := &file_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2208,7 +2317,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{32}
+	return file_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Exit) GetProcess() uint64 {
@@ -2254,7 +2363,7 @@ type OOM struct {
 
 func (x *OOM) Reset() {
 	*x = OOM{}
-	mi := &file_agent_proto_msgTypes[33]
+	mi := &file_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2375,7 @@ func (x *OOM) String() string {
 func (*OOM) ProtoMessage() {}
 
 func (x *OOM) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[33]
+	mi := &file_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2388,7 @@ func (x *OOM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOM.ProtoReflect.Descriptor instead.
 func (*OOM) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{33}
+	return file_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *OOM) GetContainer() string {
@@ -2328,7 +2437,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x05stdin\x18\x01 \x01(\rR\x05stdin\x12\x16\n" +
 	"\x06stdout\x18\x02 \x01(\rR\x06stdout\x12\x16\n" +
 	"\x06stderr\x18\x03 \x01(\rR\x06stderr\x12\x1a\n" +
-	"\bterminal\x18\x04 \x01(\bR\bterminal\"\xab\x05\n" +
+	"\bterminal\x18\x04 \x01(\bR\bterminal\"\xbd\x05\n" +
 	"\rCreateRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x18\n" +
 	"\aprocess\x18\x02 \x01(\x04R\aprocess\x12\x12\n" +
@@ -2340,8 +2449,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x0eno_new_keyring\x18\b \x01(\bR\fnoNewKeyring\x12\x15\n" +
 	"\x06io_uid\x18\t \x01(\rR\x05ioUid\x12\x15\n" +
 	"\x06io_gid\x18\n" +
-	" \x01(\rR\x05ioGid\x12\x19\n" +
-	"\bshm_size\x18\v \x01(\x04R\ashmSize\x12-\n" +
+	" \x01(\rR\x05ioGid\x12+\n" +
+	"\x05tmpfs\x18\v \x03(\v2\x15.berth.agent.v1.TmpfsR\x05tmpfs\x12-\n" +
 	"\x06mounts\x18\x14 \x03(\v2\x15.berth.agent.v1.MountR\x06mounts\x125\n" +
 	"\adevices\x18\x15 \x03(\v2\x1b.berth.agent.v1.BlockDeviceR\adevices\x120\n" +
 	"\avolumes\x18\x16 \x03(\v2\x16.berth.agent.v1.VolumeR\avolumes\x1a7\n" +
@@ -2350,7 +2459,16 @@ const file_agent_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fSysctlsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd0\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd6\x01\n" +
+	"\x05Tmpfs\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x05 \x01(\rR\x03gid\x12\x18\n" +
+	"\aoptions\x18\x06 \x03(\tR\aoptions\x12;\n" +
+	"\vdirectories\x18\a \x03(\v2\x19.berth.agent.v1.DirectoryR\vdirectories\x12\x16\n" +
+	"\x06target\x18\b \x01(\tR\x06target\"\xd0\x01\n" +
 	"\x05Mount\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n" +
@@ -2516,7 +2634,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_agent_proto_goTypes = []any{
 	(*Empty)(nil),            // 0: berth.agent.v1.Empty
 	(*RenewRequest)(nil),     // 1: berth.agent.v1.RenewRequest
@@ -2525,108 +2643,111 @@ var file_agent_proto_goTypes = []any{
 	(*PlugRequest)(nil),      // 4: berth.agent.v1.PlugRequest
 	(*Stdio)(nil),            // 5: berth.agent.v1.Stdio
 	(*CreateRequest)(nil),    // 6: berth.agent.v1.CreateRequest
-	(*Mount)(nil),            // 7: berth.agent.v1.Mount
-	(*Directory)(nil),        // 8: berth.agent.v1.Directory
-	(*BlockDevice)(nil),      // 9: berth.agent.v1.BlockDevice
-	(*DiskRequest)(nil),      // 10: berth.agent.v1.DiskRequest
-	(*Volume)(nil),           // 11: berth.agent.v1.Volume
-	(*NetworkRequest)(nil),   // 12: berth.agent.v1.NetworkRequest
-	(*Sysctl)(nil),           // 13: berth.agent.v1.Sysctl
-	(*Interface)(nil),        // 14: berth.agent.v1.Interface
-	(*Address)(nil),          // 15: berth.agent.v1.Address
-	(*Route)(nil),            // 16: berth.agent.v1.Route
-	(*Hop)(nil),              // 17: berth.agent.v1.Hop
-	(*Neighbour)(nil),        // 18: berth.agent.v1.Neighbour
-	(*Rule)(nil),             // 19: berth.agent.v1.Rule
-	(*ExecRequest)(nil),      // 20: berth.agent.v1.ExecRequest
-	(*ContainerRequest)(nil), // 21: berth.agent.v1.ContainerRequest
-	(*ProcessRequest)(nil),   // 22: berth.agent.v1.ProcessRequest
-	(*SignalRequest)(nil),    // 23: berth.agent.v1.SignalRequest
-	(*FrozenResponse)(nil),   // 24: berth.agent.v1.FrozenResponse
-	(*UpdateRequest)(nil),    // 25: berth.agent.v1.UpdateRequest
-	(*RefreshRequest)(nil),   // 26: berth.agent.v1.RefreshRequest
-	(*StatsResponse)(nil),    // 27: berth.agent.v1.StatsResponse
-	(*ResizeRequest)(nil),    // 28: berth.agent.v1.ResizeRequest
-	(*DrainResponse)(nil),    // 29: berth.agent.v1.DrainResponse
-	(*DeleteRequest)(nil),    // 30: berth.agent.v1.DeleteRequest
-	(*Event)(nil),            // 31: berth.agent.v1.Event
-	(*Exit)(nil),             // 32: berth.agent.v1.Exit
-	(*OOM)(nil),              // 33: berth.agent.v1.OOM
-	nil,                      // 34: berth.agent.v1.CreateRequest.JoinEntry
-	nil,                      // 35: berth.agent.v1.CreateRequest.SysctlsEntry
-	nil,                      // 36: berth.agent.v1.Route.MetricsEntry
+	(*Tmpfs)(nil),            // 7: berth.agent.v1.Tmpfs
+	(*Mount)(nil),            // 8: berth.agent.v1.Mount
+	(*Directory)(nil),        // 9: berth.agent.v1.Directory
+	(*BlockDevice)(nil),      // 10: berth.agent.v1.BlockDevice
+	(*DiskRequest)(nil),      // 11: berth.agent.v1.DiskRequest
+	(*Volume)(nil),           // 12: berth.agent.v1.Volume
+	(*NetworkRequest)(nil),   // 13: berth.agent.v1.NetworkRequest
+	(*Sysctl)(nil),           // 14: berth.agent.v1.Sysctl
+	(*Interface)(nil),        // 15: berth.agent.v1.Interface
+	(*Address)(nil),          // 16: berth.agent.v1.Address
+	(*Route)(nil),            // 17: berth.agent.v1.Route
+	(*Hop)(nil),              // 18: berth.agent.v1.Hop
+	(*Neighbour)(nil),        // 19: berth.agent.v1.Neighbour
+	(*Rule)(nil),             // 20: berth.agent.v1.Rule
+	(*ExecRequest)(nil),      // 21: berth.agent.v1.ExecRequest
+	(*ContainerRequest)(nil), // 22: berth.agent.v1.ContainerRequest
+	(*ProcessRequest)(nil),   // 23: berth.agent.v1.ProcessRequest
+	(*SignalRequest)(nil),    // 24: berth.agent.v1.SignalRequest
+	(*FrozenResponse)(nil),   // 25: berth.agent.v1.FrozenResponse
+	(*UpdateRequest)(nil),    // 26: berth.agent.v1.UpdateRequest
+	(*RefreshRequest)(nil),   // 27: berth.agent.v1.RefreshRequest
+	(*StatsResponse)(nil),    // 28: berth.agent.v1.StatsResponse
+	(*ResizeRequest)(nil),    // 29: berth.agent.v1.ResizeRequest
+	(*DrainResponse)(nil),    // 30: berth.agent.v1.DrainResponse
+	(*DeleteRequest)(nil),    // 31: berth.agent.v1.DeleteRequest
+	(*Event)(nil),            // 32: berth.agent.v1.Event
+	(*Exit)(nil),             // 33: berth.agent.v1.Exit
+	(*OOM)(nil),              // 34: berth.agent.v1.OOM
+	nil,                      // 35: berth.agent.v1.CreateRequest.JoinEntry
+	nil,                      // 36: berth.agent.v1.CreateRequest.SysctlsEntry
+	nil,                      // 37: berth.agent.v1.Route.MetricsEntry
 }
 var file_agent_proto_depIdxs = []int32{
 	5,  // 0: berth.agent.v1.CreateRequest.stdio:type_name -> berth.agent.v1.Stdio
-	34, // 1: berth.agent.v1.CreateRequest.join:type_name -> berth.agent.v1.CreateRequest.JoinEntry
-	35, // 2: berth.agent.v1.CreateRequest.sysctls:type_name -> berth.agent.v1.CreateRequest.SysctlsEntry
-	7,  // 3: berth.agent.v1.CreateRequest.mounts:type_name -> berth.agent.v1.Mount
-	9,  // 4: berth.agent.v1.CreateRequest.devices:type_name -> berth.agent.v1.BlockDevice
-	11, // 5: berth.agent.v1.CreateRequest.volumes:type_name -> berth.agent.v1.Volume
-	8,  // 6: berth.agent.v1.Mount.directories:type_name -> berth.agent.v1.Directory
-	14, // 7: berth.agent.v1.NetworkRequest.interfaces:type_name -> berth.agent.v1.Interface
-	16, // 8: berth.agent.v1.NetworkRequest.routes:type_name -> berth.agent.v1.Route
-	18, // 9: berth.agent.v1.NetworkRequest.neighbours:type_name -> berth.agent.v1.Neighbour
-	19, // 10: berth.agent.v1.NetworkRequest.rules:type_name -> berth.agent.v1.Rule
-	13, // 11: berth.agent.v1.NetworkRequest.sysctls:type_name -> berth.agent.v1.Sysctl
-	15, // 12: berth.agent.v1.Interface.addresses:type_name -> berth.agent.v1.Address
-	36, // 13: berth.agent.v1.Route.metrics:type_name -> berth.agent.v1.Route.MetricsEntry
-	17, // 14: berth.agent.v1.Route.hops:type_name -> berth.agent.v1.Hop
-	5,  // 15: berth.agent.v1.ExecRequest.stdio:type_name -> berth.agent.v1.Stdio
-	11, // 16: berth.agent.v1.RefreshRequest.volume:type_name -> berth.agent.v1.Volume
-	32, // 17: berth.agent.v1.Event.exit:type_name -> berth.agent.v1.Exit
-	33, // 18: berth.agent.v1.Event.oom:type_name -> berth.agent.v1.OOM
-	1,  // 19: berth.agent.v1.Agent.Renew:input_type -> berth.agent.v1.RenewRequest
-	4,  // 20: berth.agent.v1.Agent.Plug:input_type -> berth.agent.v1.PlugRequest
-	12, // 21: berth.agent.v1.Agent.SetUpNetwork:input_type -> berth.agent.v1.NetworkRequest
-	3,  // 22: berth.agent.v1.Agent.Forward:input_type -> berth.agent.v1.ForwardRequest
-	6,  // 23: berth.agent.v1.Agent.Create:input_type -> berth.agent.v1.CreateRequest
-	21, // 24: berth.agent.v1.Agent.Start:input_type -> berth.agent.v1.ContainerRequest
-	20, // 25: berth.agent.v1.Agent.Exec:input_type -> berth.agent.v1.ExecRequest
-	23, // 26: berth.agent.v1.Agent.Signal:input_type -> berth.agent.v1.SignalRequest
-	21, // 27: berth.agent.v1.Agent.Kill:input_type -> berth.agent.v1.ContainerRequest
-	21, // 28: berth.agent.v1.Agent.Pause:input_type -> berth.agent.v1.ContainerRequest
-	21, // 29: berth.agent.v1.Agent.Resume:input_type -> berth.agent.v1.ContainerRequest
-	2,  // 30: berth.agent.v1.Agent.SetClock:input_type -> berth.agent.v1.ClockRequest
-	21, // 31: berth.agent.v1.Agent.Frozen:input_type -> berth.agent.v1.ContainerRequest
-	21, // 32: berth.agent.v1.Agent.Thaw:input_type -> berth.agent.v1.ContainerRequest
-	25, // 33: berth.agent.v1.Agent.Update:input_type -> berth.agent.v1.UpdateRequest
-	21, // 34: berth.agent.v1.Agent.Stats:input_type -> berth.agent.v1.ContainerRequest
-	26, // 35: berth.agent.v1.Agent.Refresh:input_type -> berth.agent.v1.RefreshRequest
-	28, // 36: berth.agent.v1.Agent.Resize:input_type -> berth.agent.v1.ResizeRequest
-	22, // 37: berth.agent.v1.Agent.Drain:input_type -> berth.agent.v1.ProcessRequest
-	22, // 38: berth.agent.v1.Agent.Release:input_type -> berth.agent.v1.ProcessRequest
-	30, // 39: berth.agent.v1.Agent.Delete:input_type -> berth.agent.v1.DeleteRequest
-	10, // 40: berth.agent.v1.Agent.RemoveDisk:input_type -> berth.agent.v1.DiskRequest
-	0,  // 41: berth.agent.v1.Agent.Shutdown:input_type -> berth.agent.v1.Empty
-	0,  // 42: berth.agent.v1.Agent.Renew:output_type -> berth.agent.v1.Empty
-	0,  // 43: berth.agent.v1.Agent.Plug:output_type -> berth.agent.v1.Empty
-	0,  // 44: berth.agent.v1.Agent.SetUpNetwork:output_type -> berth.agent.v1.Empty
-	0,  // 45: berth.agent.v1.Agent.Forward:output_type -> berth.agent.v1.Empty
-	0,  // 46: berth.agent.v1.Agent.Create:output_type -> berth.agent.v1.Empty
-	0,  // 47: berth.agent.v1.Agent.Start:output_type -> berth.agent.v1.Empty
-	0,  // 48: berth.agent.v1.Agent.Exec:output_type -> berth.agent.v1.Empty
-	0,  // 49: berth.agent.v1.Agent.Signal:output_type -> berth.agent.v1.Empty
-	0,  // 50: berth.agent.v1.Agent.Kill:output_type -> berth.agent.v1.Empty
-	0,  // 51: berth.agent.v1.Agent.Pause:output_type -> berth.agent.v1.Empty
-	0,  // 52: berth.agent.v1.Agent.Resume:output_type -> berth.agent.v1.Empty
-	0,  // 53: berth.agent.v1.Agent.SetClock:output_type -> berth.agent.v1.Empty
-	24, // 54: berth.agent.v1.Agent.Frozen:output_type -> berth.agent.v1.FrozenResponse
-	0,  // 55: berth.agent.v1.Agent.Thaw:output_type -> berth.agent.v1.Empty
-	0,  // 56: berth.agent.v1.Agent.Update:output_type -> berth.agent.v1.Empty
-	27, // 57: berth.agent.v1.Agent.Stats:output_type -> berth.agent.v1.StatsResponse
-	0,  // 58: berth.agent.v1.Agent.Refresh:output_type -> berth.agent.v1.Empty
-	0,  // 59: berth.agent.v1.Agent.Resize:output_type -> berth.agent.v1.Empty
-	29, // 60: berth.agent.v1.Agent.Drain:output_type -> berth.agent.v1.DrainResponse
-	0,  // 61: berth.agent.v1.Agent.Release:output_type -> berth.agent.v1.Empty
-	0,  // 62: berth.agent.v1.Agent.Delete:output_type -> berth.agent.v1.Empty
-	0,  // 63: berth.agent.v1.Agent.RemoveDisk:output_type -> berth.agent.v1.Empty
-	0,  // 64: berth.agent.v1.Agent.Shutdown:output_type -> berth.agent.v1.Empty
-	42, // [42:65] is the sub-list for method output_type
-	19, // [19:42] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	35, // 1: berth.agent.v1.CreateRequest.join:type_name -> berth.agent.v1.CreateRequest.JoinEntry
+	36, // 2: berth.agent.v1.CreateRequest.sysctls:type_name -> berth.agent.v1.CreateRequest.SysctlsEntry
+	7,  // 3: berth.agent.v1.CreateRequest.tmpfs:type_name -> berth.agent.v1.Tmpfs
+	8,  // 4: berth.agent.v1.CreateRequest.mounts:type_name -> berth.agent.v1.Mount
+	10, // 5: berth.agent.v1.CreateRequest.devices:type_name -> berth.agent.v1.BlockDevice
+	12, // 6: berth.agent.v1.CreateRequest.volumes:type_name -> berth.agent.v1.Volume
+	9,  // 7: berth.agent.v1.Tmpfs.directories:type_name -> berth.agent.v1.Directory
+	9,  // 8: berth.agent.v1.Mount.directories:type_name -> berth.agent.v1.Directory
+	15, // 9: berth.agent.v1.NetworkRequest.interfaces:type_name -> berth.agent.v1.Interface
+	17, // 10: berth.agent.v1.NetworkRequest.routes:type_name -> berth.agent.v1.Route
+	19, // 11: berth.agent.v1.NetworkRequest.neighbours:type_name -> berth.agent.v1.Neighbour
+	20, // 12: berth.agent.v1.NetworkRequest.rules:type_name -> berth.agent.v1.Rule
+	14, // 13: berth.agent.v1.NetworkRequest.sysctls:type_name -> berth.agent.v1.Sysctl
+	16, // 14: berth.agent.v1.Interface.addresses:type_name -> berth.agent.v1.Address
+	37, // 15: berth.agent.v1.Route.metrics:type_name -> berth.agent.v1.Route.MetricsEntry
+	18, // 16: berth.agent.v1.Route.hops:type_name -> berth.agent.v1.Hop
+	5,  // 17: berth.agent.v1.ExecRequest.stdio:type_name -> berth.agent.v1.Stdio
+	12, // 18: berth.agent.v1.RefreshRequest.volume:type_name -> berth.agent.v1.Volume
+	33, // 19: berth.agent.v1.Event.exit:type_name -> berth.agent.v1.Exit
+	34, // 20: berth.agent.v1.Event.oom:type_name -> berth.agent.v1.OOM
+	1,  // 21: berth.agent.v1.Agent.Renew:input_type -> berth.agent.v1.RenewRequest
+	4,  // 22: berth.agent.v1.Agent.Plug:input_type -> berth.agent.v1.PlugRequest
+	13, // 23: berth.agent.v1.Agent.SetUpNetwork:input_type -> berth.agent.v1.NetworkRequest
+	3,  // 24: berth.agent.v1.Agent.Forward:input_type -> berth.agent.v1.ForwardRequest
+	6,  // 25: berth.agent.v1.Agent.Create:input_type -> berth.agent.v1.CreateRequest
+	22, // 26: berth.agent.v1.Agent.Start:input_type -> berth.agent.v1.ContainerRequest
+	21, // 27: berth.agent.v1.Agent.Exec:input_type -> berth.agent.v1.ExecRequest
+	24, // 28: berth.agent.v1.Agent.Signal:input_type -> berth.agent.v1.SignalRequest
+	22, // 29: berth.agent.v1.Agent.Kill:input_type -> berth.agent.v1.ContainerRequest
+	22, // 30: berth.agent.v1.Agent.Pause:input_type -> berth.agent.v1.ContainerRequest
+	22, // 31: berth.agent.v1.Agent.Resume:input_type -> berth.agent.v1.ContainerRequest
+	2,  // 32: berth.agent.v1.Agent.SetClock:input_type -> berth.agent.v1.ClockRequest
+	22, // 33: berth.agent.v1.Agent.Frozen:input_type -> berth.agent.v1.ContainerRequest
+	22, // 34: berth.agent.v1.Agent.Thaw:input_type -> berth.agent.v1.ContainerRequest
+	26, // 35: berth.agent.v1.Agent.Update:input_type -> berth.agent.v1.UpdateRequest
+	22, // 36: berth.agent.v1.Agent.Stats:input_type -> berth.agent.v1.ContainerRequest
+	27, // 37: berth.agent.v1.Agent.Refresh:input_type -> berth.agent.v1.RefreshRequest
+	29, // 38: berth.agent.v1.Agent.Resize:input_type -> berth.agent.v1.ResizeRequest
+	23, // 39: berth.agent.v1.Agent.Drain:input_type -> berth.agent.v1.ProcessRequest
+	23, // 40: berth.agent.v1.Agent.Release:input_type -> berth.agent.v1.ProcessRequest
+	31, // 41: berth.agent.v1.Agent.Delete:input_type -> berth.agent.v1.DeleteRequest
+	11, // 42: berth.agent.v1.Agent.RemoveDisk:input_type -> berth.agent.v1.DiskRequest
+	0,  // 43: berth.agent.v1.Agent.Shutdown:input_type -> berth.agent.v1.Empty
+	0,  // 44: berth.agent.v1.Agent.Renew:output_type -> berth.agent.v1.Empty
+	0,  // 45: berth.agent.v1.Agent.Plug:output_type -> berth.agent.v1.Empty
+	0,  // 46: berth.agent.v1.Agent.SetUpNetwork:output_type -> berth.agent.v1.Empty
+	0,  // 47: berth.agent.v1.Agent.Forward:output_type -> berth.agent.v1.Empty
+	0,  // 48: berth.agent.v1.Agent.Create:output_type -> berth.agent.v1.Empty
+	0,  // 49: berth.agent.v1.Agent.Start:output_type -> berth.agent.v1.Empty
+	0,  // 50: berth.agent.v1.Agent.Exec:output_type -> berth.agent.v1.Empty
+	0,  // 51: berth.agent.v1.Agent.Signal:output_type -> berth.agent.v1.Empty
+	0,  // 52: berth.agent.v1.Agent.Kill:output_type -> berth.agent.v1.Empty
+	0,  // 53: berth.agent.v1.Agent.Pause:output_type -> berth.agent.v1.Empty
+	0,  // 54: berth.agent.v1.Agent.Resume:output_type -> berth.agent.v1.Empty
+	0,  // 55: berth.agent.v1.Agent.SetClock:output_type -> berth.agent.v1.Empty
+	25, // 56: berth.agent.v1.Agent.Frozen:output_type -> berth.agent.v1.FrozenResponse
+	0,  // 57: berth.agent.v1.Agent.Thaw:output_type -> berth.agent.v1.Empty
+	0,  // 58: berth.agent.v1.Agent.Update:output_type -> berth.agent.v1.Empty
+	28, // 59: berth.agent.v1.Agent.Stats:output_type -> berth.agent.v1.StatsResponse
+	0,  // 60: berth.agent.v1.Agent.Refresh:output_type -> berth.agent.v1.Empty
+	0,  // 61: berth.agent.v1.Agent.Resize:output_type -> berth.agent.v1.Empty
+	30, // 62: berth.agent.v1.Agent.Drain:output_type -> berth.agent.v1.DrainResponse
+	0,  // 63: berth.agent.v1.Agent.Release:output_type -> berth.agent.v1.Empty
+	0,  // 64: berth.agent.v1.Agent.Delete:output_type -> berth.agent.v1.Empty
+	0,  // 65: berth.agent.v1.Agent.RemoveDisk:output_type -> berth.agent.v1.Empty
+	0,  // 66: berth.agent.v1.Agent.Shutdown:output_type -> berth.agent.v1.Empty
+	44, // [44:67] is the sub-list for method output_type
+	21, // [21:44] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2634,7 +2755,7 @@ func file_agent_proto_init() {
 	if File_agent_proto != nil {
 		return
 	}
-	file_agent_proto_msgTypes[31].OneofWrappers = []any{
+	file_agent_proto_msgTypes[32].OneofWrappers = []any{
 		(*Event_Exit)(nil),
 		(*Event_Oom)(nil),
 	}
@@ -2644,7 +2765,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,8 +31,8 @@ const (
 	ShareTag = "berth"
 	// ShareDir is where the agent has it.
 	ShareDir = "/run/berth/share"
-	// ShmDir is the /dev/shm that the containers of a pod share.
-	ShmDir = "/run/berth/shm"
+	// TmpfsDir is where it has those that the containers of a pod have in common.
+	TmpfsDir = "/run/berth/tmpfs"
 	// DiskDir is where it has file systems on disks. It is short, because the
 	// layers of an overlay have to be named on one page (mount(2)).
 	DiskDir = "/disks"

@@ -63,7 +63,7 @@ func (rt *Runtime) Create(ctx context.Context, q *oci.CreateRequest) (_ *process
 		return nil, err
 	}
 	request := &agentapi.CreateRequest{
-		Container: q.ID, Spec: p.spec, Join: p.join, Sysctls: p.sysctls, ShmSize: p.shmSize,
+		Container: q.ID, Spec: p.spec, Join: p.join, Sysctls: p.sysctls, Tmpfs: p.tmpfs,
 		NoPivotRoot: q.NoPivotRoot, NoNewKeyring: q.NoNewKeyring,
 	}
 	if err := p.addDisks(ctx, r, q.ID, request); err != nil {

@@ -31,7 +31,7 @@ type plan struct {
 	join    map[string]string   // namespaces of other containers, by type
 	sysctls map[string]string   // of the network namespace
 	users   string              // the pod's user namespace on the host, in the plan of the container that it came with
-	shmSize uint64              // of the pod's /dev/shm, in bytes; 0 if it has none
+	tmpfs   []*agentapi.Tmpfs   // in the guest's memory, which the pod's containers have in common
 	disks   string              // where the guest has the container's file systems on disks
 	mounts  []*diskMount        // those file systems
 	devices []*diskDevice       // disks that the container gets as they are
@@ -156,12 +156,14 @@ func (p *plan) mount(m specs.Mount, share string) (specs.Mount, error) {
 		return p.volume(m)
 	case !bound:
 		return m, refuse("the mount of %s is of type %q, which is neither a bind nor of the kernel's own", m.Destination, m.Type)
-	case filepath.Clean(m.Destination) == "/dev/shm":
-		p.shmSize = sizeOf(m.Source)
-		m.Source = agentapi.ShmDir
-		return m, nil
 	case !filepath.IsAbs(m.Source):
 		return m, refuse("the source %q of the mount of %s is not absolute", m.Source, m.Destination)
+	}
+	if t, err := p.inMemory(m); t != nil || err != nil {
+		if err != nil {
+			return m, err
+		}
+		return p.addTmpfs(m, t), nil
 	}
 	// Ids are mapped on the host: no mount of virtiofs can.
 	b.mapped, m.UIDMappings, m.GIDMappings = len(m.UIDMappings) > 0, nil, nil
@@ -169,18 +171,6 @@ func (p *plan) mount(m specs.Mount, share string) (specs.Mount, error) {
 	p.binds = append(p.binds, b)
 	m.Source = filepath.Join(share, b.name)
 	return m, nil
-}
-
-// defaultShm is what the CRI gives a pod, in bytes.
-const defaultShm = 64 << 20
-
-// sizeOf is the size of the file system that the host has for a pod's /dev/shm.
-func sizeOf(path string) uint64 {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC || fs.Blocks == 0 {
-		return defaultShm
-	}
-	return fs.Blocks * uint64(fs.Bsize)
 }
 
 // guestProcess is the process of an exec for the guest: without the labels of

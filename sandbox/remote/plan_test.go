@@ -39,7 +39,10 @@ func TestPlan(t *testing.T) {
 			if after, _ := json.Marshal(spec); string(after) != string(before) {
 				t.Errorf("the host's spec was changed:\n%s\n%s", before, after)
 			}
-			got := outcome{Spec: p.spec, Join: p.join, Sysctls: p.sysctls, Shm: p.shmSize}
+			got := outcome{Spec: p.spec, Join: p.join, Sysctls: p.sysctls}
+			for _, m := range p.tmpfs {
+				got.Tmpfs = append(got.Tmpfs, fmt.Sprintf("%s %d %o %d:%d %s", m.Name, m.Size, m.Mode, m.Uid, m.Gid, strings.Join(m.Options, ",")))
+			}
 			for _, b := range p.binds {
 				got.Binds = append(got.Binds, strings.TrimSpace(b.name+" "+b.source+flagsOf(b)))
 			}
@@ -50,7 +53,7 @@ func TestPlan(t *testing.T) {
 			var want outcome
 			decode(t, base+".out.json", &want)
 			if !slices.Equal(got.Binds, want.Binds) || !reflect.DeepEqual(got.Join, want.Join) ||
-				!reflect.DeepEqual(got.Sysctls, want.Sysctls) || got.Shm != want.Shm ||
+				!reflect.DeepEqual(got.Sysctls, want.Sysctls) || !slices.Equal(got.Tmpfs, want.Tmpfs) ||
 				!slices.Equal(got.Mounts, want.Mounts) || !slices.Equal(got.Devices, want.Devices) || !sameJSON(t, got.Spec, want.Spec) {
 				all, _ := json.MarshalIndent(got, "", "  ")
 				t.Errorf("got %s", all)
@@ -65,7 +68,7 @@ type outcome struct {
 	Binds   []string          `json:"binds"`
 	Join    map[string]string `json:"join,omitempty"`
 	Sysctls map[string]string `json:"sysctls,omitempty"`
-	Shm     uint64            `json:"shm,omitempty"`
+	Tmpfs   []string          `json:"tmpfs,omitempty"`
 	Mounts  []string          `json:"mounts,omitempty"`
 	Devices []string          `json:"devices,omitempty"`
 }

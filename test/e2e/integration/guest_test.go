@@ -103,17 +103,7 @@ cat /ro/later`
 func TestGuestLateMount(t *testing.T) {
 	eachGuest(t, func(t *testing.T, r runtimeCase) {
 		ctx := testContext(t, shared)
-		host := t.TempDir()
-		for _, args := range [][2]any{{host, uintptr(unix.MS_BIND)}, {"", uintptr(unix.MS_SHARED)}} {
-			if err := unix.Mount(args[0].(string), host, "", args[1].(uintptr), ""); err != nil {
-				t.Fatal(err)
-			}
-		}
-		t.Cleanup(func() {
-			if err := unix.Unmount(host, unix.MNT_DETACH); err != nil {
-				t.Error(err)
-			}
-		})
+		host := kubeletDir(t)
 		c := create(ctx, t, shared, r, request{args: idle, spec: []oci.SpecOpts{oci.WithMounts([]specs.Mount{
 			{Type: "bind", Source: host, Destination: "/volume", Options: []string{"rbind", "rslave"}},
 		})}})
