@@ -5,13 +5,13 @@ package integration
 import (
 	"bytes"
 	"context"
-
 	"io"
 	"sync"
 	"syscall"
 	"testing"
 
 	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/errdefs"
@@ -28,8 +28,9 @@ type request struct {
 	stdin    io.Reader
 	terminal bool
 	spec     []oci.SpecOpts
-	options  any         // of the runtime
-	io       cio.Creator // in place of stdin and the captured output
+	options  any           // of the runtime
+	rootfs   []mount.Mount // in place of the image's
+	io       cio.Creator   // in place of stdin and the captured output
 }
 
 // container is a container and its task, removed when the test ends.
@@ -100,20 +101,21 @@ func tryCreate(ctx context.Context, t *testing.T, n *node.Node, r runtimeCase, w
 		id = identifier(t)
 	}
 	img := must(n.Client().GetImage(ctx, image.Demo))(t)
-	spec := []oci.SpecOpts{
-		oci.WithImageConfigArgs(img, want.args),
-		oci.WithCgroup("/" + n.ID() + "/" + id),
+	of := []containerd.NewContainerOpts{containerd.WithImage(img), containerd.WithSnapshotter(n.Snapshotter()), containerd.WithNewSnapshot(id, img)}
+	args := oci.WithImageConfigArgs(img, want.args)
+	var opts []containerd.NewTaskOpts
+	if want.rootfs != nil {
+		of, args = nil, oci.Compose(oci.WithDefaultPathEnv, oci.WithProcessArgs(want.args...))
+		opts = append(opts, containerd.WithRootFS(want.rootfs))
 	}
+	spec := []oci.SpecOpts{args, oci.WithCgroup("/" + n.ID() + "/" + id)}
 	if want.terminal {
 		spec = append(spec, oci.WithTTY)
 	}
-	created, err := n.Client().NewContainer(ctx, id,
-		containerd.WithImage(img),
-		containerd.WithSnapshotter(n.Snapshotter()),
-		containerd.WithNewSnapshot(id, img),
+	created, err := n.Client().NewContainer(ctx, id, append(of,
 		containerd.WithNewSpec(append(spec, want.spec...)...),
 		containerd.WithRuntime(r.name, want.options),
-	)
+	)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +125,7 @@ func tryCreate(ctx context.Context, t *testing.T, n *node.Node, r runtimeCase, w
 	if creator == nil {
 		creator = c.streams(want.stdin, want.terminal)
 	}
-	c.task, err = created.NewTask(ctx, creator)
+	c.task, err = created.NewTask(ctx, creator, opts...)
 	return c, err
 }
 
