@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
 
 	"berth/sandbox/agentapi"
 	"berth/sandbox/mux"
@@ -44,6 +45,9 @@ const (
 	// endGrace bounds the wait for a machine that was killed. What is left of
 	// one after that hangs in the kernel.
 	endGrace = 5 * time.Second
+	// hangUpGrace is for a machine that ends: it lets go of the agent's port in the
+	// middle of that, and knows better why it ends than who sees that.
+	hangUpGrace = 500 * time.Millisecond
 	// pingTimeout and pings say when a guest that let a call run out of time
 	// is a deaf one.
 	pingTimeout = 5 * time.Second
@@ -69,6 +73,8 @@ type guest struct {
 	failing sync.Once
 	dead    chan struct{} // closed once the guest has ended, after why was set
 	why     error
+	// awaited is true once the guest's end is wanted.
+	awaited atomic.Bool
 	silence silence
 	late    chan struct{}            // capacity 1: who gives the guest a later network
 	untold  *agentapi.NetworkRequest // that network, until the guest has it. Who is in late has it
@@ -155,7 +161,7 @@ func (r *guest) watch() {
 	case err := <-r.broken:
 		r.fail(err)
 	case <-r.session.Done():
-		r.fail(fmt.Errorf("the connection to the agent has ended: %w", r.session.Err()))
+		r.fail(r.session.Err())
 	case <-r.dead:
 	}
 }
@@ -163,16 +169,17 @@ func (r *guest) watch() {
 // fail ends the guest. Whatever was in it has then exited, killed: that is told
 // once the machine is gone, or does not go.
 func (r *guest) fail(why error) {
+	if err := r.session.Err(); hungUp(err) {
+		why = fmt.Errorf("the connection to the agent has ended: %w", err)
+		r.awaitMachine(hangUpGrace)
+	}
 	r.failing.Do(func() {
 		r.machine.Kill(why)
-		timer := time.NewTimer(endGrace)
-		defer timer.Stop()
-		select {
-		case <-r.machine.Done():
+		if r.awaitMachine(endGrace) {
 			if err := r.machine.Err(); err != nil {
 				why = err
 			}
-		case <-timer.C:
+		} else {
 			log.L.WithField("pid", r.machine.Pid()).Warn("the machine does not end after SIGKILL")
 		}
 		r.why = why
@@ -183,6 +190,23 @@ func (r *guest) fail(why error) {
 		_ = r.session.Close()
 		r.endAll()
 	})
+}
+
+// awaitMachine is false if the machine does not end in time.
+func (r *guest) awaitMachine(limit time.Duration) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-r.machine.Done():
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// hungUp is true for the end of a session whose transport has ended.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 }
 
 // ErrOutOfMemory is for the Err of a machine that ended because there was no

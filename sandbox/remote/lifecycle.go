@@ -60,6 +60,7 @@ func (l *lifecycle) enter(ctx context.Context, id string, spec *specs.Spec) (*gu
 			return nil, err
 		}
 		r.first = id
+		r.work.Go(func() { r.mourn(id) })
 	}
 	l.mu.Lock()
 	l.guest, l.inside[id] = r, r
@@ -89,6 +90,14 @@ func (l *lifecycle) begin(ctx context.Context, spec *specs.Spec) (_ *guest, retE
 		log.G(ctx).WithField("took", time.Since(began)).Debug("the VM of the pod answers")
 	}
 	return r, err
+}
+
+// mourn says why a guest has ended, which nobody may ever ask.
+func (r *guest) mourn(pod string) {
+	<-r.dead
+	if !r.awaited.Load() {
+		log.L.WithError(r.why).WithField("pod", pod).Error("the VM of the pod has ended, and all that was in it")
+	}
 }
 
 // of is the guest that a container is in, whether that has ended or not.
@@ -132,6 +141,7 @@ func (l *lifecycle) leave(ctx context.Context, id string) {
 func (r *guest) shutDown(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer cancel()
+	r.awaited.Store(true)
 	if !r.isDead() {
 		_, err := call(ctx, r, shutdownGrace, "shut down", r.agent.Shutdown, &agentapi.Empty{})
 		if err != nil && !r.isDead() {

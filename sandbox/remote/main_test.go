@@ -100,6 +100,11 @@ func (m *fakeMachine) Close(context.Context) error {
 
 func (m *fakeMachine) Kill(why error) {
 	select {
+	case <-m.Done(): // it has its own reason
+		return
+	default:
+	}
+	select {
 	case m.why <- why:
 	default:
 	}

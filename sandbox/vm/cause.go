@@ -17,9 +17,8 @@ const (
 	// shutdownTimeout is how long QEMU may take to end after the guest has; it
 	// takes some 20 ms.
 	shutdownTimeout = 500 * time.Millisecond
-	// shareGrace is how much later than virtiofsd QEMU may be seen to end and
-	// still be the cause: virtiofsd ends by itself when QEMU is gone, and its
-	// end may be noticed first.
+	// shareGrace is how much later than virtiofsd, which was killed or failed, QEMU
+	// may be seen to end and still be the cause: somebody may have killed both.
 	shareGrace = 50 * time.Millisecond
 )
 
@@ -38,11 +37,22 @@ func (m *Machine) cause() (Reason, string) {
 	case <-m.vmm.Done():
 	case <-m.qmp.Done(): // QEMU closes it when it ends, and has no other reason to
 	case <-shareDone:
-		if !waitFor(m.vmm, shareGrace) {
+		if m.shareIsCause() {
 			return ShareEnded, describe(m.share.Exit())
 		}
 	}
 	return m.vmmEnded()
+}
+
+// shareIsCause judges the end of virtiofsd. It ends by itself, and well, once QEMU hangs
+// up, which that does in the middle of its own end: on a busy host that may be seen much
+// later.
+func (m *Machine) shareIsCause() bool {
+	grace := shareGrace
+	if exit := m.share.Exit(); exit.Known && exit.Status == 0 {
+		grace = shutdownTimeout
+	}
+	return !waitFor(m.vmm, grace)
 }
 
 // vmmEnded is how QEMU ended, which may have told of the guest's end first.

@@ -5,7 +5,11 @@ package vm
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 	"unicode/utf8"
+
+	"berth/process"
 )
 
 func TestExitSaysWhatHappened(t *testing.T) {
@@ -27,6 +31,36 @@ func TestExitSaysWhatHappened(t *testing.T) {
 			if got := c.exit.Error(); !strings.HasPrefix(got, c.want) {
 				t.Errorf("it says %q, want %q", got, c.want)
 			}
+		})
+	}
+}
+
+// The end of virtiofsd is QEMU's doing if it ended well and QEMU is seen to end soon, and
+// its own if it was killed.
+func TestShareIsCause(t *testing.T) {
+	for name, c := range map[string]struct {
+		share int
+		vmm   time.Duration // when QEMU's end is seen; 0 is never
+		want  bool
+	}{
+		"QEMU has hung up":                {0, 400 * time.Millisecond, false},
+		"it has ended without being told": {0, 0, true},
+		"it was killed":                   {137, 400 * time.Millisecond, true},
+		"both were killed":                {137, 10 * time.Millisecond, false},
+		"it failed":                       {1, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				share, endShare := process.Elsewhere(1, nil)
+				vmm, endVMM := process.Elsewhere(1, nil)
+				endShare(process.Exit{Status: c.share, Known: true})
+				if c.vmm > 0 {
+					time.AfterFunc(c.vmm, func() { endVMM(process.Exit{Status: 137, Known: true}) })
+				}
+				if got := (&Machine{share: share, vmm: vmm}).shareIsCause(); got != c.want {
+					t.Errorf("virtiofsd is the cause: %v", got)
+				}
+			})
 		})
 	}
 }

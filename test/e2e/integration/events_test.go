@@ -32,8 +32,14 @@ type recorder struct {
 // has no answer, but its requests are served in order.
 func record(ctx context.Context, t *testing.T, n *node.Node, id string) *recorder {
 	t.Helper()
+	return recordIn(ctx, t, n, n.ID(), id)
+}
+
+// recordIn is record in any namespace.
+func recordIn(ctx context.Context, t *testing.T, n *node.Node, namespace, id string) *recorder {
+	t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
-	events, errs := n.Client().Subscribe(ctx, fmt.Sprintf(`namespace==%s,topic~=^/tasks/`, n.ID()))
+	events, errs := n.Client().Subscribe(ctx, fmt.Sprintf(`namespace==%s,topic~=^/tasks/`, namespace))
 	r := &recorder{more: make(chan struct{}), closed: make(chan struct{})}
 	go func() {
 		defer close(r.closed)

@@ -31,6 +31,7 @@ func (n *Node) removeFiles() error {
 		"state/*.runtime.v2.task/*/*", // bundles
 		"root/*.runtime.v2.task/*/*",
 		"state/*.grpc.v1.cri/*/*", // stdio of CRI
+		"vm/[^.]*/*",              // what pods share with guests, and notes of machines
 	} {
 		matches, err := filepath.Glob(filepath.Join(n.dir, pattern))
 		if err != nil {

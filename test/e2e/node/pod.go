@@ -19,9 +19,7 @@ type Pod struct {
 	Handler string
 	ID      string
 	Config  string // file with the PodSandboxConfig
-	// users are the user_ns options of the pod and of its containers; nil is the
-	// host's user namespace.
-	users map[string]any
+	options PodOptions
 }
 
 // metadata is the CRI metadata of a pod or container.
@@ -52,6 +50,8 @@ type PodOptions struct {
 	Users map[string]any
 	// Privileged is one that may have privileged containers.
 	Privileged bool
+	// OwnPIDs has each container have a PID namespace of its own, as kubelet asks for.
+	OwnPIDs bool
 }
 
 func (n *Node) writePod(name, handler string, o PodOptions) (*Pod, error) {
@@ -61,18 +61,22 @@ func (n *Node) writePod(name, handler string, o PodOptions) (*Pod, error) {
 		"labels":        labels(name),
 		"annotations":   o.Annotations,
 		"log_directory": logs,
-		"linux":         map[string]any{"cgroup_parent": "/" + n.id, "resources": o.Resources, "security_context": securityContext(o.Users, o.Privileged)},
+		"linux":         map[string]any{"cgroup_parent": "/" + n.id, "resources": o.Resources, "security_context": o.securityContext(o.Privileged)},
 	}
-	p := &Pod{node: n, name: name, logs: logs, users: o.Users, Handler: handler, Config: filepath.Join(n.dir, "pods", name+".json")}
+	p := &Pod{node: n, name: name, logs: logs, options: o, Handler: handler, Config: filepath.Join(n.dir, "pods", name+".json")}
 	return p, writeJSON(p.Config, config)
 }
 
-func securityContext(users map[string]any, privileged bool) map[string]any {
-	context := map[string]any{"privileged": privileged}
-	if users != nil {
-		context["namespace_options"] = map[string]any{"userns_options": users}
+// securityContext is that of a pod, or of a container of it.
+func (o PodOptions) securityContext(privileged bool) map[string]any {
+	namespaces := map[string]any{}
+	if o.Users != nil {
+		namespaces["userns_options"] = o.Users
 	}
-	return context
+	if o.OwnPIDs {
+		namespaces["pid"] = 1 // CONTAINER
+	}
+	return map[string]any{"privileged": privileged, "namespace_options": namespaces}
 }
 
 // RunPod runs a pod with no container but its sandbox.

@@ -63,7 +63,7 @@ func (p *Pod) writeContainer(name string, o ContainerOptions, command []string) 
 		"devices":     o.Devices,
 		"CDI_devices": named,
 		"log_path":    name + ".log",
-		"linux":       map[string]any{"resources": o.Resources, "security_context": securityContext(p.users, o.Privileged)},
+		"linux":       map[string]any{"resources": o.Resources, "security_context": p.options.securityContext(o.Privileged)},
 	}
 	file := filepath.Join(p.node.dir, "pods", p.name+"-"+name+".json")
 	return file, writeJSON(file, config)
