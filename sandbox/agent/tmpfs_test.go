@@ -16,7 +16,10 @@ import (
 // A file system in memory is made once, is no larger than there is memory for, and its
 // parts are found where they are, or are made as the host says.
 func TestTmpfs(t *testing.T) {
-	dir := t.TempDir()
+	dir, outside := t.TempDir(), t.TempDir() // where a guard that is missing would lead
+	if err := os.Mkdir(filepath.Join(outside, "below"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	s := &server{cfg: Config{TmpfsDir: filepath.Join(dir, "tmpfs"), DiskDir: filepath.Join(dir, "disks")}}
 	whole := filepath.Join(s.cfg.TmpfsDir, "cache.1")
 	var made []*container
@@ -48,7 +51,7 @@ func TestTmpfs(t *testing.T) {
 	if size, err := memoryAvailable(); err != nil || fs.Blocks*uint64(fs.Bsize) > 2*size {
 		t.Errorf("it has %d bytes, of %d that are available (%v)", fs.Blocks*uint64(fs.Bsize), size, err)
 	}
-	if err := errors.Join(os.WriteFile(filepath.Join(whole, "file"), []byte("x"), 0o600), os.Symlink("/", filepath.Join(whole, "link"))); err != nil {
+	if err := errors.Join(os.WriteFile(filepath.Join(whole, "file"), []byte("x"), 0o600), os.Symlink(outside, filepath.Join(whole, "link"))); err != nil {
 		t.Fatal(err)
 	}
 
@@ -64,12 +67,12 @@ func TestTmpfs(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(s.cfg.DiskDir, "2/a")); string(text) != "x" {
 		t.Errorf("a part that is a file: %q, %v", text, err)
 	}
-	for _, name := range []string{"link", "link/etc", "..", "new/../../x"} {
+	for _, name := range []string{"link", "link/below", "..", "new/../../x"} {
 		if err := add(1<<20, "3/a", &agentapi.Directory{Name: name}); err == nil {
 			t.Errorf("%s leads somewhere", name)
 		}
 	}
-	if err := s.makeTmpfs(new(container), []*agentapi.Tmpfs{{Name: "cache.1", Directories: []*agentapi.Directory{{Name: "new"}}, Target: "/etc"}}); err == nil {
+	if err := s.makeTmpfs(new(container), []*agentapi.Tmpfs{{Name: "cache.1", Directories: []*agentapi.Directory{{Name: "new"}}, Target: filepath.Join(outside, "below")}}); err == nil {
 		t.Error("a part was bound to a place that is not for that")
 	}
 	for _, name := range []string{"", "..", "a/b"} {
