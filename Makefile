@@ -121,6 +121,7 @@ oracle: setup ## Compare what is injected with NVIDIA's own library, on fake mac
 
 test-v2: setup build ## Run the tests on cgroup v2, in an emulated machine (root; Debian's kernel and QEMU)
 	@scripts/v2/run
+	@scripts/v2/run selinux
 
 test-gpu: ## Run on a machine with an NVIDIA GPU, changing no setting of it (root; without one it says so and fails: error 77)
 	@scripts/gpu/test

@@ -13,9 +13,9 @@ import (
 
 // CVE-2025-52881: what the library writes into /proc for a container goes to
 // what stands there for the file: sysctls, and the label of the security module,
-// without which the container then runs. The label cannot be tried on a kernel
-// without such a module; it takes the same way as the sysctls, of which the first
-// three cases tell. A link in a true procfs cannot be had without another
+// without which the container then runs. The label is tried where the kernel has
+// such a module (TestAppArmor, TestSELinux); it takes the same way as the sysctls, of
+// which the first three cases tell. A link in a true procfs cannot be had without another
 // container's help at the right moment: here there is none at the place, or a
 // mount in it.
 func TestProcIsProcfs(t *testing.T) {

@@ -31,17 +31,9 @@ const outlook = `
 func TestSameFromInside(t *testing.T) {
 	needRunc(t)
 	for name, edit := range map[string]func(*box){
-		"plain": func(*box) {},
-		"CRI":   func(b *box) { fill(b.spec) },
-		"user namespace": func(b *box) {
-			b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-			ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
-			b.spec.Linux.UIDMappings, b.spec.Linux.GIDMappings = ids, ids
-			// The image's directory is root's alone on the way.
-			for dir := b.rootfs; dir != "/tmp"; dir = filepath.Dir(dir) {
-				b.must(os.Chmod(dir, 0o755))
-			}
-		},
+		"plain":          func(*box) {},
+		"CRI":            func(b *box) { fill(b.spec) },
+		"user namespace": inUserNamespace,
 		"idmapped mount": func(b *box) {
 			ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
 			b.must(os.Mkdir(filepath.Join(b.rootfs, "mnt"), 0o755))
@@ -98,6 +90,17 @@ func TestSameFromInside(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// inUserNamespace gives the container a user namespace of its own.
+func inUserNamespace(b *box) {
+	b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+	b.spec.Linux.UIDMappings, b.spec.Linux.GIDMappings = ids, ids
+	// The image's directory is root's alone on the way.
+	for dir := b.rootfs; dir != "/tmp"; dir = filepath.Dir(dir) {
+		b.must(os.Chmod(dir, 0o755))
 	}
 }
 
