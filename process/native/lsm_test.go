@@ -40,7 +40,7 @@ type told struct {
 // /proc.
 func newTeller(t *testing.T, script string) *box {
 	b := newBox(t, script+"; echo end; sleep 1000")
-	for _, applet := range []string{"mount", "grep"} {
+	for _, applet := range []string{"mount", "grep", "tr"} {
 		b.must(os.Symlink("busybox", filepath.Join(b.rootfs, "bin", applet)))
 	}
 	b.must(os.Mkdir(filepath.Join(b.rootfs, "mnt"), 0o755))

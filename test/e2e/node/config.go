@@ -79,7 +79,9 @@ sandbox = '@PAUSE@'
 [plugins.'io.containerd.cri.v1.runtime']
 restrict_oom_score_adj = true
 netns_mounts_under_state_dir = true
-disable_apparmor = true
+disable_apparmor = @PLAIN@
+enable_selinux = @SECURED@
+selinux_category_range = 4
 cdi_spec_dirs = ['@DIR@/cdi']
 [plugins.'io.containerd.cri.v1.runtime'.cni]
 bin_dirs = ['@TOOLS@']
@@ -144,6 +146,11 @@ func (n *Node) writeConfig() error {
 			return fmt.Errorf("lay out node: %w", err)
 		}
 	}
+	if label := n.config.RootLabel; label != "" {
+		if err := unix.Setxattr(filepath.Join(n.dir, "root"), "security.selinux", []byte(label), 0); err != nil {
+			return fmt.Errorf("label the root directory: %w", err)
+		}
+	}
 	if n.config.StateSize > 0 {
 		if err := n.mountState(); err != nil {
 			return err
@@ -162,6 +169,7 @@ func (n *Node) writeConfig() error {
 		"@BIN@", filepath.Join(n.checkout, "bin"),
 		"@TOOLS@", filepath.Join(n.checkout, ".tools", "bin"),
 		"@NETWORKS@", strconv.Itoa(len(n.config.networks())),
+		"@PLAIN@", strconv.FormatBool(!n.config.Secured), "@SECURED@", strconv.FormatBool(n.config.Secured),
 		"@GUEST@", filepath.Join(n.checkout, ".tools", "guest"),
 	)
 	files := map[string]string{

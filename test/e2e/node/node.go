@@ -40,6 +40,12 @@ type Config struct {
 	Snapshotter string
 	// Shim is the configuration of the pod shim and the gpu shim.
 	Shim string
+	// Secured has the CRI use AppArmor or SELinux, whose profiles and labels it puts
+	// into the host's kernel.
+	Secured bool
+	// RootLabel is SELinux's label of containerd's root directory, which what is
+	// unpacked there inherits: by overlayfs a container also needs access to that.
+	RootLabel string
 	// VM is added to the configuration of the vm shim.
 	VM string
 }

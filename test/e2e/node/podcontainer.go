@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"maps"
 	"path/filepath"
 	"strings"
 
@@ -19,6 +20,7 @@ type ContainerOptions struct {
 	Devices    []Device
 	Mounts     []Mount
 	Privileged bool
+	Security   map[string]any // more of the security context
 }
 
 // Device is a device of the host's.
@@ -53,6 +55,8 @@ func (p *Pod) writeContainer(name string, o ContainerOptions, command []string) 
 	if o.Resources == nil {
 		o.Resources = map[string]any{}
 	}
+	security := p.options.securityContext(o.Privileged)
+	maps.Copy(security, o.Security)
 	config := map[string]any{
 		"metadata":    metadata{Name: name},
 		"labels":      labels(p.name),
@@ -63,7 +67,7 @@ func (p *Pod) writeContainer(name string, o ContainerOptions, command []string) 
 		"devices":     o.Devices,
 		"CDI_devices": named,
 		"log_path":    name + ".log",
-		"linux":       map[string]any{"resources": o.Resources, "security_context": p.options.securityContext(o.Privileged)},
+		"linux":       map[string]any{"resources": o.Resources, "security_context": security},
 	}
 	file := filepath.Join(p.node.dir, "pods", p.name+"-"+name+".json")
 	return file, writeJSON(file, config)
