@@ -15,7 +15,7 @@
 // is to see those; pid, mount, ipc and uts
 // namespaces; a user and a group, and no other group; no capability, none in
 // the bounding set, and no_new_privs, so that none can come back; limits; and
-// the descriptors that it inherited.
+// the descriptors that were handed to it, and no other that its parent had.
 //
 // Its network namespace is one that exists, the one named or its parent's: a
 // virtual machine's monitor belongs into its pod's, where tools look for it.

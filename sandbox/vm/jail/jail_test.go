@@ -67,7 +67,7 @@ func start(t *testing.T, script string, socket *os.File, change func(*Spec)) (st
 	path := busybox(t)
 	spec := &Spec{
 		Path: path, Args: []string{"sh", "-c", script}, Root: true, Shown: []string{path, "/proc"},
-		UID: prisoner, GID: prisoner, Parent: 4,
+		UID: prisoner, GID: prisoner, Parent: 3,
 	}
 	if change != nil {
 		change(spec)
@@ -77,8 +77,8 @@ func start(t *testing.T, script string, socket *os.File, change func(*Spec)) (st
 		t.Fatal(err)
 	}
 	defer pipe.Close()
-	cmd := exec.Command("/proc/self/exe", launcher, "3")
-	cmd.ExtraFiles = []*os.File{pipe, socket}
+	cmd := exec.Command("/proc/self/exe", launcher, "4")
+	cmd.ExtraFiles = []*os.File{socket, pipe}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: Namespaces}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -132,6 +132,20 @@ func TestJail(t *testing.T) {
 	t.Run("it sees only itself", func(t *testing.T) {
 		// /proc is the host's, where its own number is that of its namespace only in NSpid.
 		prints(t, "1", applets(`echo $$`), nil)
+	})
+	t.Run("it has the descriptors that were handed to it", func(t *testing.T) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		defer w.Close()
+		const forgotten = 200 // as who starts a shim may leave one open
+		if err := unix.Dup3(int(r.Fd()), forgotten, 0); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Close(forgotten) }()
+		prints(t, "0 1 2 3", applets(`for f in /proc/self/fd/*; do case ${f##*/} in [0-3]|200) echo -n "${f##*/} ";; esac; done`), nil)
 	})
 	t.Run("it has limits", func(t *testing.T) {
 		prints(t, "17 0", `echo $(ulimit -n) $(ulimit -c)`, func(s *Spec) { s.OpenFiles = 17 })
