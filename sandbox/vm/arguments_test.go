@@ -14,7 +14,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"berth/sandbox/vm/image"
+	"berth/sandbox/vm/jail"
 )
 
 var update = flag.Bool("update", false, "write the command lines in testdata anew")
@@ -79,11 +82,7 @@ func TestCommandLine(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					jailed, err := json.MarshalIndent(spec, "", " ")
-					if err != nil {
-						t.Fatal(err)
-					}
-					fmt.Fprintf(&out, "%s\n", jailed)
+					out.WriteString(indented(t, spec))
 				}
 				golden(t, name+"-"+string(accel), out.String())
 				guarded(t, args)
@@ -93,13 +92,16 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// TestShareCommandLine has testdata/commandline/virtiofsd be that of virtiofsd.
+// TestShareCommandLine has testdata/commandline/virtiofsd be that of virtiofsd, and
+// what its jail is.
 func TestShareCommandLine(t *testing.T) {
 	c := machines()["full"]
+	c.Virtiofsd = "/usr/lib/qemu/virtiofsd"
 	args := c.shareArguments(3)
-	golden(t, "virtiofsd", strings.Join(args, "\n")+"\n")
+	jailed := c.shareJail(nil, 4, []string{"/sys/fs/cgroup/test"})
+	golden(t, "virtiofsd", strings.Join(args, "\n")+"\n"+indented(t, jailed))
 	for option, reason := range map[string]string{
-		"sandbox=namespace":            "without it root in the guest is root on the host (CVE-2026-47243)",
+		"sandbox=chroot":               "without it root in the guest is root on the host (CVE-2026-47243)",
 		"source=/run/berth/pod/served": "the guest is served the copy that cannot be written to (CVE-2020-2026)",
 	} {
 		if !slices.Contains(args, option) {
@@ -108,14 +110,29 @@ func TestShareCommandLine(t *testing.T) {
 	}
 	for _, a := range args {
 		for option, reason := range map[string]string{
-			"sandbox=none": "CVE-2026-47243", "sandbox=chroot": "it has no namespaces of its own", "seccomp": "what it is by default is to stay",
-			"modcaps": "it gives itself no capability", "--socket-path": "whoever finds a socket can connect to it",
+			"sandbox=none": "CVE-2026-47243", "sandbox=namespace": "it needs CAP_SYS_ADMIN, which one thread keeps",
+			"seccomp": "what it is by default is to stay", "modcaps": "it gives itself no capability",
+			"--socket-path": "whoever finds a socket can connect to it",
 		} {
 			if strings.HasPrefix(a, option) {
 				t.Errorf("%s: %s", a, reason)
 			}
 		}
 	}
+	for _, may := range []int{unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_SYS_RAWIO, unix.CAP_SYS_MODULE, unix.CAP_DAC_READ_SEARCH} {
+		if slices.Contains(jailed.Capabilities, may) {
+			t.Errorf("it has capability %d, which its thread without a filter keeps", may)
+		}
+	}
+}
+
+func indented(t *testing.T, spec *jail.Spec) string {
+	t.Helper()
+	text, err := json.MarshalIndent(spec, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text) + "\n"
 }
 
 // frequency is that of this machine.

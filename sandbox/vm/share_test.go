@@ -79,65 +79,61 @@ func TestShare(t *testing.T) {
 	})
 }
 
-// virtiofsd is two processes: one waits for the other, which serves.
 func TestShareDaemonIsConfined(t *testing.T) {
 	r := newRig(t)
 	c := r.config()
 	c.Share = shared(t)
-	g := r.up(c)
-	waiter := g.share.Pid()
-	worker := childOf(t, waiter)
+	pid := r.up(c).share.Pid()
 	t.Run("threads", func(t *testing.T) {
-		// Its first threads but one: QEMU's library begins a thread of its own (RCU)
-		// before virtiofsd can put itself into a sandbox, which then is not in it.
-		early := slices.DeleteFunc(threadsOf(t, worker), func(tid int) bool { return statusOf(t, tid, "Seccomp") == "2" })
+		// QEMU's library begins a thread of its own (RCU) before virtiofsd can have a
+		// filter. It has what the jail gave, which is nothing to mount or to trace with.
+		early := slices.DeleteFunc(threadsOf(t, pid), func(tid int) bool { return statusOf(t, tid, "Seccomp") == "2" })
 		if len(early) > 1 {
 			t.Errorf("the threads %v are without a filter", early)
 		}
-		var given uint64
-		for _, c := range shareCapabilities {
-			given |= 1 << c
-		}
+		const users = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID |
+			1<<unix.CAP_SETGID | 1<<unix.CAP_SETUID | 1<<unix.CAP_MKNOD | 1<<unix.CAP_SETFCAP
+		const given = users | 1<<unix.CAP_SYS_CHROOT | 1<<unix.CAP_SETPCAP | 1<<unix.CAP_SYS_RESOURCE
 		for _, tid := range early {
-			if caps := capabilities(t, tid, "CapEff"); caps&^given != 0 || statusOf(t, tid, "NoNewPrivs") != "1" {
-				t.Errorf("thread %d has the capabilities %#x, NoNewPrivs %s", tid, caps, statusOf(t, tid, "NoNewPrivs"))
-			}
-		}
-		// Of those that it acts for users with, and none to mount or to trace.
-		threadsConfined(t, worker, 1<<unix.CAP_CHOWN|1<<unix.CAP_DAC_OVERRIDE|1<<unix.CAP_FOWNER|1<<unix.CAP_FSETID|
-			1<<unix.CAP_SETGID|1<<unix.CAP_SETUID|1<<unix.CAP_MKNOD|1<<unix.CAP_SETFCAP|1<<unix.CAP_DAC_READ_SEARCH, early...)
-	})
-	t.Run("waiting", func(t *testing.T) {
-		for _, set := range capabilitySets {
-			if caps := capabilities(t, waiter, set); caps != 0 {
-				t.Errorf("%s is %#x", set, caps)
-			}
-		}
-		if got := statusOf(t, waiter, "NoNewPrivs"); got != "1" {
-			t.Errorf("NoNewPrivs is %s", got)
-		}
-	})
-	for name, pid := range map[string]int{"worker": worker, "waiter": waiter} {
-		t.Run(name, func(t *testing.T) {
-			for _, ns := range []string{"mnt", "pid", "net", "ipc", "uts"} {
-				if namespaceOf(t, pid, ns) == namespaceOf(t, os.Getpid(), ns) && (ns != "net" || pid == worker) {
-					t.Errorf("it is in the host's %s namespace", ns)
+			for _, set := range capabilitySets {
+				if caps := capabilities(t, tid, set); caps&^given != 0 {
+					t.Errorf("%s of thread %d has %#x", set, tid, caps&^given)
 				}
 			}
-			for _, m := range mountsOf(t, pid) {
-				if m.source != "share" || !strings.Contains(m.options, "nosuid") || !strings.Contains(m.options, "nodev") {
-					t.Errorf("it sees %+v", m)
-				}
+			if statusOf(t, tid, "NoNewPrivs") != "1" {
+				t.Errorf("thread %d can have new privileges", tid)
 			}
-			// Its own threads' directory it opens before it leaves /proc behind; the root is the share's.
-			descriptorsKnown(t, pid, `^/dev/null$`, `^/memfd:`, `^/$`, `^/\d+/task$`)
-			if environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err != nil || len(environ) > 0 {
-				t.Errorf("its environment is %q, %v", environ, err)
+		}
+		threadsConfined(t, pid, users, early...)
+	})
+	t.Run("namespaces", func(t *testing.T) {
+		for _, ns := range []string{"mnt", "pid", "net", "ipc", "uts"} {
+			if namespaceOf(t, pid, ns) == namespaceOf(t, os.Getpid(), ns) {
+				t.Errorf("it is in the host's %s namespace", ns)
 			}
-			limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
-			if _, core, _ := strings.Cut(string(limits), "Max core file size"); err != nil || !strings.HasPrefix(strings.Join(strings.Fields(core), " "), "0 0 ") {
-				t.Errorf("it would dump core: %s, %v", limits, err)
+		}
+	})
+	t.Run("root", func(t *testing.T) {
+		if root, err := os.Readlink(fmt.Sprintf("/proc/%d/root", pid)); err != nil || root != c.Share {
+			t.Errorf("its root is %s, %v", root, err)
+		}
+		for _, m := range mountsOf(t, pid) {
+			if m.source != "share" || !strings.Contains(m.options, "nosuid") || !strings.Contains(m.options, "nodev") {
+				t.Errorf("it sees %+v", m)
 			}
-		})
-	}
+		}
+	})
+	t.Run("descriptors", func(t *testing.T) {
+		// Its own in /proc, and its threads, it opens before it leaves /proc behind.
+		descriptorsKnown(t, pid, `^/dev/null$`, `^/memfd:`, `^`+c.Share+`$`, `^/processes/1/(fd|task)$`)
+	})
+	t.Run("limits", func(t *testing.T) {
+		limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+		if _, core, _ := strings.Cut(string(limits), "Max core file size"); err != nil || !strings.HasPrefix(strings.Join(strings.Fields(core), " "), "0 0 ") {
+			t.Errorf("it would dump core: %s, %v", limits, err)
+		}
+		if environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err != nil || len(environ) > 0 {
+			t.Errorf("its environment is %q, %v", environ, err)
+		}
+	})
 }

@@ -4,6 +4,7 @@ package jail
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -66,7 +67,7 @@ func start(t *testing.T, script string, socket *os.File, change func(*Spec)) (st
 	t.Helper()
 	path := busybox(t)
 	spec := &Spec{
-		Path: path, Args: []string{"sh", "-c", script}, Root: true, Shown: []string{path, "/proc"},
+		Path: path, Args: []string{"sh", "-c", script}, Shown: []string{path, "/proc"},
 		UID: prisoner, GID: prisoner, Parent: 3,
 	}
 	if change != nil {
@@ -112,6 +113,45 @@ func TestJail(t *testing.T) {
 		if out, err := run(t, applets(`echo x >`+shown), func(s *Spec) { s.Shown = append(s.Shown, shown) }); err == nil || !strings.Contains(out, "Read-only") {
 			t.Errorf("it can write there: %s (%v)", out, err)
 		}
+	})
+	t.Run("what is shared is the host's, later too", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := unix.Mount("shared", dir, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+		late := filepath.Join(dir, "late")
+		if err := errors.Join(unix.Mount("", dir, "", unix.MS_SHARED, ""), os.Mkdir(late, 0o755), unix.Mkfifo(filepath.Join(dir, "go"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		mounted := make(chan error, 1)
+		go func() { // the script waits here until there is somebody to write, and then for the end
+			w, err := os.OpenFile(filepath.Join(dir, "go"), os.O_WRONLY, 0)
+			if err == nil {
+				err = errors.Join(unix.Mount("late", late, "tmpfs", 0, ""), os.WriteFile(filepath.Join(late, "file"), []byte("later"), 0o644), w.Close())
+			}
+			mounted <- err
+		}()
+		share := func(s *Spec) { s.UID, s.GID, s.Shared = 0, 0, dir }
+		prints(t, "later", applets(`cd `+dir+` && read x <go; $b cat late/file; echo mine >mine`), share)
+		if err := <-mounted; err != nil {
+			t.Error(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(dir, "mine")); string(got) != "mine\n" {
+			t.Errorf("what it wrote there: %q, %v", got, err)
+		}
+		if out, err := run(t, `:`, func(s *Spec) { s.Shared = "/no-such-directory" }); err == nil || !strings.Contains(out, "share /no-such-directory") {
+			t.Errorf("without a directory: %s, %v", out, err)
+		}
+	})
+	t.Run("it has the settings that it is to have", func(t *testing.T) {
+		want, err := os.ReadFile("/proc/sys/fs/file-max")
+		if err != nil {
+			t.Fatal(err)
+		}
+		prints(t, strings.TrimSpace(string(want))+" file-max itself", applets(`cd /proc/sys/fs; echo $($b cat file-max) $($b ls) $([ -d /proc/self/fd ] && [ ! -e /proc/1 ] && echo itself)`), func(s *Spec) {
+			s.Shown, s.Proc, s.Settings = s.Shown[:1], true, []string{"fs/file-max"}
+		})
 	})
 	t.Run("its root is read-only", func(t *testing.T) {
 		if out, err := run(t, `echo x >/file`, nil); err == nil || !strings.Contains(out, "Read-only") {
@@ -160,9 +200,6 @@ func TestJail(t *testing.T) {
 		prints(t, fmt.Sprintf("%016x", 0), applets(`while read k v; do case $k in CapEff:) echo -n "$v ";; esac; done </proc/self/status`), func(s *Spec) {
 			s.Capabilities = []int{unix.CAP_CHOWN}
 		})
-	})
-	t.Run("without a root of its own it sees the host", func(t *testing.T) {
-		prints(t, "there", applets(`[ -d /etc ] && echo there`), func(s *Spec) { s.Root = false })
 	})
 }
 
