@@ -92,6 +92,12 @@ func TestMachineDisks(t *testing.T) {
 	runtimetest.RunDisks(t, newHost(conf))
 }
 
+// What a container with capabilities does there stays there.
+func TestMachineConfines(t *testing.T) {
+	needGuest(t)
+	runtimetest.RunConfined(t, newHost(conf), conf.RunDir)
+}
+
 // newHost makes machines of a configuration.
 func newHost(conf configs.VM) func(*testing.T) runtimetest.Host {
 	return func(t *testing.T) runtimetest.Host {

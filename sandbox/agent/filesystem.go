@@ -65,7 +65,7 @@ func (s *server) makeMount(ctx context.Context, m *agentapi.Mount) error {
 	}
 	switch m.Type {
 	case "bind":
-		if err := unix.Mount(m.Source, m.Target, "", unix.MS_BIND, ""); err != nil {
+		if err := bindPlain(m.Source, m.Target); err != nil {
 			return err
 		}
 		return restrict(m.Target, flags)
@@ -87,6 +87,23 @@ func (s *server) makeMount(ctx context.Context, m *agentapi.Mount) error {
 		data = append(data, "device="+device)
 	}
 	return mountDisk(node, m.Target, m.Type, flags, strings.Join(data, ","))
+}
+
+// bindPlain binds what a path leads to without a link on the way: what is on a
+// disk its image has chosen, and a link there would lead to the guest's own files.
+func bindPlain(source, target string) error {
+	fd, err := openPlain(source)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return unix.Mount(fmt.Sprintf("/proc/self/fd/%d", fd), target, "", unix.MS_BIND, "")
+}
+
+// openPlain opens a path that leads through no link, for what needs no more than
+// its place.
+func openPlain(path string) (int, error) {
+	return unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
 }
 
 // mountDisk mounts a disk. The file system itself is read-only if the disk is:

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -62,5 +63,32 @@ func TestMountsHaveAPlace(t *testing.T) {
 		if err == nil || len(c.mounts) != 0 {
 			t.Errorf("%s: %v, %v", target, err, c.mounts)
 		}
+	}
+}
+
+// What is bound is on the disk: a link in its image leads nowhere.
+func TestBindFollowsNoLink(t *testing.T) {
+	disk, target, own := t.TempDir(), t.TempDir(), t.TempDir()
+	if err := errors.Join(os.Symlink(own, filepath.Join(disk, "upper")), os.MkdirAll(filepath.Join(disk, "plain/dir"), 0o755),
+		os.Symlink("plain", filepath.Join(disk, "way"))); err != nil {
+		t.Fatal(err)
+	}
+	s := &server{}
+	bind := func(name string) error {
+		return s.makeMount(t.Context(), &agentapi.Mount{Type: "bind", Source: filepath.Join(disk, name), Target: target})
+	}
+	for _, name := range []string{"upper", "way/dir"} {
+		if err := bind(name); !errors.Is(err, unix.ELOOP) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("not root: nothing can be mounted")
+	}
+	if err := bind("plain/dir"); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unmount(target, 0); err != nil {
+		t.Error(err)
 	}
 }

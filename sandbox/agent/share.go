@@ -45,12 +45,27 @@ func (s *server) unmountShare(id string) error {
 	}
 	var errs []error
 	for _, point := range slices.Backward(below) {
-		err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // gone already
+		if err := unmountAt(point); err != nil {
 			errs = append(errs, fmt.Errorf("unmount %s: %w", point, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// unmountAt unmounts what is mounted at a path that leads through no link. The
+// list of mounts is of a moment ago, and a container that can write to a volume
+// may since have put a link in the place of a directory on the way, which would
+// lead to a mount of the guest's own (CVE-2020-2024, in the guest).
+func unmountAt(point string) error {
+	fd, err := openPlain(point)
+	if err == nil {
+		defer func() { _ = unix.Close(fd) }()
+		err = unix.Unmount(fmt.Sprintf("/proc/self/fd/%d", fd), unix.MNT_DETACH)
+	}
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) { // gone already
+		return nil
+	}
+	return err
 }
 
 // mountsBelow lists the mount points in or at dir, outer ones first.

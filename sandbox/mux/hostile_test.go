@@ -84,6 +84,8 @@ var anybody = map[string]string{
 	"type 255":               frame(16, 255, ""),
 	"flags":                  "\x00\x00\x00\x10\x03\x01\x00\x00",
 	"data on stream 0":       frame(0, kindData, "x"),
+	"end on stream 0":        frame(0, kindEnd, ""),
+	"credit on stream 0":     frame(0, kindCredit, number(1)),
 	"close on stream 0":      frame(0, kindClose, ""),
 	"ping on a stream":       frame(16, kindPing, number(1)),
 	"pong on a stream":       frame(16, kindPong, number(1)),

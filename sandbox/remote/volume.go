@@ -107,17 +107,24 @@ func accessTo(d specs.LinuxDevice, rules []specs.LinuxDeviceCgroup) string {
 func matches(rule *int64, number int64) bool { return rule == nil || *rule == -1 || *rule == number }
 
 // guestRules are the rules without those that allow what has its number from the
-// host: block devices, in the guest it is other disks that have such numbers,
-// and devices that are passed through.
+// host: block devices, because in the guest it is other disks that have such
+// numbers; devices whose drivers are given a number when they are loaded, as that
+// of the agent's port is; and devices that are passed through.
 func guestRules(rules []specs.LinuxDeviceCgroup, devices []specs.LinuxDevice) []specs.LinuxDeviceCgroup {
 	return slices.DeleteFunc(slices.Clone(rules), func(r specs.LinuxDeviceCgroup) bool {
 		if !r.Allow || matches(r.Major, -1) && matches(r.Minor, -1) {
 			return false
 		}
-		return r.Type == "b" || r.Type == "c" && slices.ContainsFunc(devices, func(d specs.LinuxDevice) bool {
+		return r.Type != "c" || mayBeDynamic(r.Major) || slices.ContainsFunc(devices, func(d specs.LinuxDevice) bool {
 			return vfio.Is(d) && matches(r.Major, d.Major) && matches(r.Minor, d.Minor)
 		})
 	})
+}
+
+// mayBeDynamic is true where a rule is of character devices whose major number is
+// what a kernel had left (Documentation/admin-guide/devices.txt).
+func mayBeDynamic(major *int64) bool {
+	return matches(major, -1) || *major >= 234 && *major <= 254 || *major >= 384 && *major <= 511
 }
 
 // checkDisks finds out whether there are the disks, without opening any.

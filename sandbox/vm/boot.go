@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"berth/process"
+	"berth/sandbox/vm/jail"
 	"berth/sandbox/vm/qmp"
 )
 
@@ -119,7 +120,7 @@ func (b *booting) startVMM(e ends, log *os.File) (*process.Process, error) {
 	if b.Network != nil {
 		spec.Network = fds.add(b.Network)
 	}
-	p, err := b.launch(spec, fds)
+	p, err := b.launch(spec, fds, jail.Namespaces)
 	if err != nil {
 		return nil, fmt.Errorf("start the virtual machine monitor: %w", err)
 	}

@@ -27,7 +27,6 @@ func TestDeath(t *testing.T) {
 	}{
 		"QEMU is killed":                  {false, func(g *guestOf) { signal(g.Pid(), unix.SIGKILL) }, VMMEnded, "SIGKILL", ""},
 		"virtiofsd is killed":             {true, func(g *guestOf) { signal(g.share.Pid(), unix.SIGKILL) }, ShareEnded, "SIGKILL", ""},
-		"virtiofsd's worker is killed":    {true, func(g *guestOf) { signal(childOf(t, g.share.Pid()), unix.SIGKILL) }, ShareEnded, "", ""},
 		"QEMU is killed beside virtiofsd": {true, func(g *guestOf) { signal(g.Pid(), unix.SIGKILL) }, VMMEnded, "SIGKILL", ""},
 		"the guest panics":                {false, func(g *guestOf) { g.tell("write", "/proc/sysrq-trigger", "c") }, Reset, "", "Kernel panic - not syncing: sysrq triggered crash"},
 		"the agent ends":                  {false, func(g *guestOf) { g.tell("exit") }, Reset, "", "Attempted to kill init"},

@@ -4,10 +4,12 @@ package vm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,6 +88,44 @@ func TestDisk(t *testing.T) {
 	g.disk(serial)
 }
 
+// A disk that begins as an image of some format, with a file of the host's as what
+// the image builds on, as a guest can have it begin, is its bytes and nothing else:
+// what a disk's content is is not guessed (CVE-2008-2004; CVE-2026-24054 of
+// directories).
+func TestDiskIsNotProbed(t *testing.T) {
+	r := newRig(t)
+	g := r.up(r.config())
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, bytes.Repeat([]byte("secret"), 1<<10), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	header := qcow2(secret)
+	if err := g.AddDisk(r.ctx, Disk{Serial: "a", File: diskImage(t, header)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := g.do("read", "/dev/"+g.disk("a")); len(got) != 1<<20 || got[:len(header)] != header {
+		t.Errorf("the disk has %d bytes, and begins with %.40q", len(got), got)
+	}
+}
+
+// qcow2 is the header of an image that has nothing of its own
+// (docs/interop/qcow2.txt of QEMU).
+func qcow2(backing string) string {
+	header := binary.BigEndian.AppendUint32([]byte("QFI\xfb"), 2)
+	header = binary.BigEndian.AppendUint64(header, 72) // where the name is
+	header = binary.BigEndian.AppendUint32(header, uint32(len(backing)))
+	header = binary.BigEndian.AppendUint32(header, 16)      // 64 KiB a cluster
+	header = binary.BigEndian.AppendUint64(header, 4<<10)   // its size
+	header = binary.BigEndian.AppendUint32(header, 0)       // not encrypted
+	header = binary.BigEndian.AppendUint32(header, 1)       // entries of the first table
+	header = binary.BigEndian.AppendUint64(header, 64<<10)  // the first table
+	header = binary.BigEndian.AppendUint64(header, 128<<10) // the table of reference counts
+	header = binary.BigEndian.AppendUint32(header, 1)
+	header = binary.BigEndian.AppendUint32(header, 0) // no snapshots
+	header = binary.BigEndian.AppendUint64(header, 0)
+	return string(header) + backing
+}
+
 // disk waits until the guest has the disk of that serial number.
 func (g *guestOf) disk(serial string) string {
 	g.Helper()
@@ -135,8 +175,8 @@ func TestDiskSaysWhatIsWrong(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if err := g.AddDisk(r.ctx, d); err == nil {
 				t.Error("it was added")
-			} else {
-				t.Log(err)
+			} else if strings.HasPrefix(name, "a file ") && !strings.Contains(err.Error(), "must be open for ") {
+				t.Errorf("it was left to QEMU to say: %v", err)
 			}
 		})
 	}

@@ -63,20 +63,6 @@ func shared(t *testing.T) string {
 	return dir
 }
 
-// childOf is the one child of a process.
-func childOf(t *testing.T, pid int) int {
-	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	child, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil {
-		t.Fatalf("process %d has the children %q: %v", pid, data, err)
-	}
-	return child
-}
-
 // capabilities is a set of a process's (capabilities(7)).
 func capabilities(t *testing.T, pid int, set string) uint64 {
 	t.Helper()

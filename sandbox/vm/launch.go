@@ -25,7 +25,7 @@ const (
 
 // launch starts a program in a jail, through the launcher. fds are what it
 // inherits; standard output and error are the first two after standard input.
-func (c *Config) launch(spec *jail.Spec, fds descriptors) (*process.Process, error) {
+func (c *Config) launch(spec *jail.Spec, fds descriptors, namespaces uintptr) (*process.Process, error) {
 	pipe, err := spec.Pipe()
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (c *Config) launch(spec *jail.Spec, fds descriptors) (*process.Process, err
 	defer func() { _ = pipe.Close() }()
 	args := append(append([]string(nil), c.Launcher[1:]...), strconv.Itoa(fds.add(pipe)))
 	return c.Supervisor.Start(&process.Command{
-		Path: c.Launcher[0], Args: args, Files: fds, DieWithParent: true, Namespaces: jail.Namespaces,
+		Path: c.Launcher[0], Args: args, Files: fds, DieWithParent: true, Namespaces: namespaces,
 	})
 }
 
@@ -44,8 +44,8 @@ func (c *Config) vmmJail(args []string, accel Accel, parent int, cgroups []strin
 		return nil, err
 	}
 	return &jail.Spec{
-		Path: c.QEMU, Args: args, Cgroups: cgroups, Root: true,
-		Shown:   slices.Concat([]string{c.QEMU, c.Image.Kernel, c.Image.Initramfs}, libraries(c.QEMU), c.vfioShown()),
+		Path: c.QEMU, Args: args, Cgroups: cgroups,
+		Shown:   slices.Concat([]string{c.QEMU, c.Image.Kernel, c.Image.Initramfs}, libraries, firmware(c.QEMU), c.vfioShown()),
 		Devices: devices, Proc: c.origin.memory != nil, Idle: c.origin.idle(),
 		UID: c.UID, GID: c.GID, OpenFiles: vmmFiles, Threads: vmmThreads, Locked: c.vfioLocked(), Parent: parent,
 	}, nil
@@ -67,23 +67,27 @@ func (c *Config) vmmDevices(accel Accel) ([]jail.Device, error) {
 	return append(devices, jail.Device{Path: kvm.Device, Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}), nil
 }
 
-// libraries are what QEMU's loader and QEMU itself open: shared libraries, and
-// the few hundred bytes of firmware that even a microvm has. They are shown
+// libraries are what a loader, and programs themselves, open: shared libraries,
 // under every name that a merged or an unmerged /usr gives them.
-func libraries(qemu string) []string {
+var libraries = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache"}
+
+// firmware is what even a microvm has, a few hundred bytes.
+func firmware(qemu string) []string {
 	share := filepath.Join(filepath.Dir(filepath.Dir(qemu)), "share")
-	return []string{
-		"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache",
-		filepath.Join(share, "qemu"), filepath.Join(share, "seabios"),
-	}
+	return []string{filepath.Join(share, "qemu"), filepath.Join(share, "seabios")}
 }
 
-// Capabilities that virtiofsd needs: to make its own jail (SYS_ADMIN, SETPCAP,
-// SYS_RESOURCE for its limit of files), and then to act for every user of the
-// guest; it drops the former itself (tools/virtiofsd/passthrough_ll.c of QEMU).
+// Capabilities that virtiofsd needs: to act for every user of the guest, and before
+// that to put its root where the share is (SYS_CHROOT), to drop those (SETPCAP) and
+// to have as many files open as it likes (SYS_RESOURCE).
+//
+// It could make namespaces by itself (sandbox=namespace), with CAP_SYS_ADMIN. But
+// QEMU's library begins a thread (RCU) before virtiofsd's own program runs, and what
+// virtiofsd drops later, and its filter of system calls, are of its other threads:
+// whoever took it over could mount, by that thread, and so get at all of the host.
 var shareCapabilities = []int{
-	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_SETGID,
-	unix.CAP_SETUID, unix.CAP_MKNOD, unix.CAP_SETFCAP, unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP, unix.CAP_SYS_RESOURCE,
+	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_SETGID,
+	unix.CAP_SETUID, unix.CAP_MKNOD, unix.CAP_SETFCAP, unix.CAP_SYS_CHROOT, unix.CAP_SETPCAP, unix.CAP_SYS_RESOURCE,
 }
 
 // shareAttention is after how many seconds a guest asks again what it knows of a
@@ -102,24 +106,32 @@ func (c *Config) shareCache() []string {
 	return []string{"-o", "cache=always", "-o", fmt.Sprintf("timeout=%d", shareAttention)}
 }
 
-// shareArguments is virtiofsd's command line. Its own sandbox, with namespaces and
-// seccomp, is the default; it is named here so that no other can be meant.
+// shareArguments is virtiofsd's command line. Of its sandboxes it is the one whose
+// namespaces are its jail's; seccomp is on in each.
 func (c *Config) shareArguments(listener int) []string {
 	return append([]string{
-		fmt.Sprintf("--fd=%d", listener), "-f", "-o", "source=" + c.Share, "-o", "sandbox=namespace",
+		fmt.Sprintf("--fd=%d", listener), "-f", "-o", "source=" + c.Share, "-o", "sandbox=chroot",
 		"-o", "announce_submounts", "-o", "xattr", "-o", "log_level=warn",
 	}, c.shareCache()...)
+}
+
+// shareJail is what virtiofsd is left with.
+func (c *Config) shareJail(args []string, parent int, cgroups []string) *jail.Spec {
+	return &jail.Spec{
+		Path: c.Virtiofsd, Args: args, Cgroups: cgroups,
+		Shown: append([]string{c.Virtiofsd}, libraries...), Shared: c.Share,
+		Proc: true, Settings: []string{"fs/file-max"}, // its own limit of files is a part of that
+		Capabilities: shareCapabilities, Parent: parent,
+	}
 }
 
 // startShare starts virtiofsd, which takes the one connection that listener
 // has.
 func (c *Config) startShare(listener, log *os.File, parent *os.File, cgroups []string) (*process.Process, error) {
 	fds := descriptors{nil, log, log}
-	spec := &jail.Spec{
-		Path: c.Virtiofsd, Args: c.shareArguments(fds.add(listener)), Cgroups: cgroups,
-		Capabilities: shareCapabilities, Parent: fds.add(parent),
-	}
-	p, err := c.launch(spec, fds)
+	args := c.shareArguments(fds.add(listener))
+	// Nothing that it does is done by a network.
+	p, err := c.launch(c.shareJail(args, fds.add(parent), cgroups), fds, jail.Namespaces|unix.CLONE_NEWNET)
 	if err != nil {
 		return nil, fmt.Errorf("start the daemon of the shared file system: %w", err)
 	}

@@ -11,11 +11,11 @@
 // credentials, because a change of those clears it (prctl(2), PR_SET_PDEATHSIG).
 //
 // A program jailed that way has: a root file system of its own, read-only, in
-// which only the paths and devices of the Spec are, and its own processes if it
-// is to see those; pid, mount, ipc and uts
+// which only the paths and devices of the Spec are, its own processes if it is
+// to see those, and what is shared, which may be written to; pid, mount, ipc and uts
 // namespaces; a user and a group, and no other group; no capability, none in
 // the bounding set, and no_new_privs, so that none can come back; limits; and
-// the descriptors that it inherited.
+// the descriptors that were handed to it, and no other that its parent had.
 //
 // Its network namespace is one that exists, the one named or its parent's: a
 // virtual machine's monitor belongs into its pod's, where tools look for it.

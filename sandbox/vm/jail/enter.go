@@ -4,6 +4,7 @@ package jail
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -12,8 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Enter becomes the program of the spec on descriptor fd. It returns only on
-// an error, with the process then good for nothing but to end.
+// Enter becomes the program of the spec on descriptor fd. The descriptors below
+// that are the program's; those above are somebody's who forgot to have them
+// closed, perhaps of whoever started the parent, and the program does not get them.
+// Enter returns only on an error, with the process then good for nothing but to end.
 func Enter(fd int) error {
 	// Credentials, capabilities and the death signal are a thread's; the one
 	// that calls exec(2) is the one that stays.
@@ -24,6 +27,9 @@ func Enter(fd int) error {
 	}
 	if err := s.enter(); err != nil {
 		return fmt.Errorf("jail %s: %w", s.Path, err)
+	}
+	if err := unix.CloseRange(uint(fd), math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("jail %s: keep other descriptors from it: %w", s.Path, err)
 	}
 	err = syscall.Exec(s.Path, append([]string{s.Path}, s.Args...), []string{})
 	return fmt.Errorf("start %s in its jail: %w", s.Path, err)

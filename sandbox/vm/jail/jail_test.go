@@ -4,6 +4,7 @@ package jail
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -66,8 +67,8 @@ func start(t *testing.T, script string, socket *os.File, change func(*Spec)) (st
 	t.Helper()
 	path := busybox(t)
 	spec := &Spec{
-		Path: path, Args: []string{"sh", "-c", script}, Root: true, Shown: []string{path, "/proc"},
-		UID: prisoner, GID: prisoner, Parent: 4,
+		Path: path, Args: []string{"sh", "-c", script}, Shown: []string{path, "/proc"},
+		UID: prisoner, GID: prisoner, Parent: 3,
 	}
 	if change != nil {
 		change(spec)
@@ -77,8 +78,8 @@ func start(t *testing.T, script string, socket *os.File, change func(*Spec)) (st
 		t.Fatal(err)
 	}
 	defer pipe.Close()
-	cmd := exec.Command("/proc/self/exe", launcher, "3")
-	cmd.ExtraFiles = []*os.File{pipe, socket}
+	cmd := exec.Command("/proc/self/exe", launcher, "4")
+	cmd.ExtraFiles = []*os.File{socket, pipe}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: Namespaces}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -113,6 +114,45 @@ func TestJail(t *testing.T) {
 			t.Errorf("it can write there: %s (%v)", out, err)
 		}
 	})
+	t.Run("what is shared is the host's, later too", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := unix.Mount("shared", dir, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+		late := filepath.Join(dir, "late")
+		if err := errors.Join(unix.Mount("", dir, "", unix.MS_SHARED, ""), os.Mkdir(late, 0o755), unix.Mkfifo(filepath.Join(dir, "go"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		mounted := make(chan error, 1)
+		go func() { // the script waits here until there is somebody to write, and then for the end
+			w, err := os.OpenFile(filepath.Join(dir, "go"), os.O_WRONLY, 0)
+			if err == nil {
+				err = errors.Join(unix.Mount("late", late, "tmpfs", 0, ""), os.WriteFile(filepath.Join(late, "file"), []byte("later"), 0o644), w.Close())
+			}
+			mounted <- err
+		}()
+		share := func(s *Spec) { s.UID, s.GID, s.Shared = 0, 0, dir }
+		prints(t, "later", applets(`cd `+dir+` && read x <go; $b cat late/file; echo mine >mine`), share)
+		if err := <-mounted; err != nil {
+			t.Error(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(dir, "mine")); string(got) != "mine\n" {
+			t.Errorf("what it wrote there: %q, %v", got, err)
+		}
+		if out, err := run(t, `:`, func(s *Spec) { s.Shared = "/no-such-directory" }); err == nil || !strings.Contains(out, "share /no-such-directory") {
+			t.Errorf("without a directory: %s, %v", out, err)
+		}
+	})
+	t.Run("it has the settings that it is to have", func(t *testing.T) {
+		want, err := os.ReadFile("/proc/sys/fs/file-max")
+		if err != nil {
+			t.Fatal(err)
+		}
+		prints(t, strings.TrimSpace(string(want))+" file-max itself", applets(`cd /proc/sys/fs; echo $($b cat file-max) $($b ls) $([ -d /proc/self/fd ] && [ ! -e /proc/1 ] && echo itself)`), func(s *Spec) {
+			s.Shown, s.Proc, s.Settings = s.Shown[:1], true, []string{"fs/file-max"}
+		})
+	})
 	t.Run("its root is read-only", func(t *testing.T) {
 		if out, err := run(t, `echo x >/file`, nil); err == nil || !strings.Contains(out, "Read-only") {
 			t.Errorf("it can write there: %s (%v)", out, err)
@@ -133,6 +173,20 @@ func TestJail(t *testing.T) {
 		// /proc is the host's, where its own number is that of its namespace only in NSpid.
 		prints(t, "1", applets(`echo $$`), nil)
 	})
+	t.Run("it has the descriptors that were handed to it", func(t *testing.T) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		defer w.Close()
+		const forgotten = 200 // as who starts a shim may leave one open
+		if err := unix.Dup3(int(r.Fd()), forgotten, 0); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Close(forgotten) }()
+		prints(t, "0 1 2 3", applets(`for f in /proc/self/fd/*; do case ${f##*/} in [0-3]|200) echo -n "${f##*/} ";; esac; done`), nil)
+	})
 	t.Run("it has limits", func(t *testing.T) {
 		prints(t, "17 0", `echo $(ulimit -n) $(ulimit -c)`, func(s *Spec) { s.OpenFiles = 17 })
 	})
@@ -146,9 +200,6 @@ func TestJail(t *testing.T) {
 		prints(t, fmt.Sprintf("%016x", 0), applets(`while read k v; do case $k in CapEff:) echo -n "$v ";; esac; done </proc/self/status`), func(s *Spec) {
 			s.Capabilities = []int{unix.CAP_CHOWN}
 		})
-	})
-	t.Run("without a root of its own it sees the host", func(t *testing.T) {
-		prints(t, "there", applets(`[ -d /etc ] && echo there`), func(s *Spec) { s.Root = false })
 	})
 }
 

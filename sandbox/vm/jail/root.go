@@ -17,17 +17,14 @@ import (
 const scaffold = "/tmp"
 
 // setRoot sees to it that what is mounted in here does not appear on the host,
-// and makes the new root if one is wanted.
+// and makes the new root.
 func (s *Spec) setRoot() error {
 	propagation, what := uintptr(unix.MS_PRIVATE), "private"
-	if !s.Root { // what the host mounts later is to be seen
+	if s.Shared != "" { // what the host mounts later is to be seen
 		propagation, what = unix.MS_SLAVE, "slaves"
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|propagation, ""); err != nil {
 		return fmt.Errorf("make all mounts %s: %w", what, err)
-	}
-	if !s.Root {
-		return nil
 	}
 	return s.changeRoot()
 }
@@ -44,6 +41,10 @@ func (s *Spec) changeRoot() error {
 			_ = f.Close()
 		}
 	}()
+	shared, err := s.openShared()
+	if err != nil {
+		return err
+	}
 	// Devices are made here, so it is not nodev; nothing here can make more.
 	if err := unix.Mount("jail", scaffold, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "size=1m,mode=0755"); err != nil {
 		return fmt.Errorf("mount the new root: %w", err)
@@ -59,9 +60,12 @@ func (s *Spec) changeRoot() error {
 		}
 	}
 	if s.Proc {
-		if err := mountProc(); err != nil {
+		if err := s.mountProc(); err != nil {
 			return fmt.Errorf("mount proc: %w", err)
 		}
+	}
+	if err := s.attachShared(shared); err != nil {
+		return fmt.Errorf("show %s: %w", s.Shared, err)
 	}
 	return enterRoot()
 }
@@ -117,16 +121,6 @@ func (s *Spec) makeDevice(d Device) error {
 	}
 	// The program's own node: the host's may be for a group that it is not in.
 	return os.Chown(target, s.UID, s.GID)
-}
-
-// mountProc mounts what there is of this PID namespace: no file of the whole
-// system's (proc(5), subset=pid).
-func mountProc() error {
-	target := filepath.Join(scaffold, "proc")
-	if err := os.Mkdir(target, 0o555); err != nil {
-		return err
-	}
-	return unix.Mount("proc", target, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY, "subset=pid")
 }
 
 // enterRoot makes the scaffold the root, and lets the old one go

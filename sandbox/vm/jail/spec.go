@@ -26,19 +26,21 @@ type Spec struct {
 	// Network is an inherited descriptor of a network namespace that it joins;
 	// 0 leaves it in that of its parent. The descriptor is closed.
 	Network int `json:"network,omitempty"`
-	// Root has it see Shown and Devices alone; without it the host's file
-	// system stays, in a mount namespace of its own, for programs that make
-	// their own jail.
-	Root bool `json:"root"`
 	// Shown are absolute paths of the host's that it sees at the same place,
 	// read-only; what is not there is left out.
 	Shown []string `json:"shown,omitempty"`
+	// Shared is a directory of the host's that it sees at the same place, as it is
+	// there, with what is mounted below it, later too.
+	Shared string `json:"shared,omitempty"`
 	// Devices are the device nodes that it can open.
 	Devices []Device `json:"devices,omitempty"`
 
 	// Proc shows it its own processes at /proc, and nothing else there: a
 	// program that takes only paths finds its descriptors by them.
 	Proc bool `json:"proc,omitempty"`
+	// Settings are files of the host's below /proc/sys of which it gets a copy.
+	// With them there is of its processes only /proc/self.
+	Settings []string `json:"settings,omitempty"`
 	// Idle has it run only where a CPU has nothing else to do (sched(7),
 	// SCHED_IDLE).
 	Idle bool `json:"idle,omitempty"`

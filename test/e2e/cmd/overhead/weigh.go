@@ -35,22 +35,18 @@ func weigh(vmm int) (w weight, err error) {
 	if err != nil {
 		return w, err
 	}
-	family := map[int]bool{shim: true}
-	for range 2 { // the daemon, and the process that it forks
-		for _, dir := range processes {
-			pid, _ := strconv.Atoi(filepath.Base(dir))
-			parent, name, err := parentAndName(pid)
-			if err != nil || !family[parent] || name != "virtiofsd" || family[pid] {
-				continue
-			}
-			family[pid] = true
-			own, guest, _, err := pss(pid)
-			if err != nil {
-				return w, err
-			}
-			w.share += own
-			w.guest += guest
+	for _, dir := range processes {
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		parent, name, err := parentAndName(pid)
+		if err != nil || parent != shim || name != "virtiofsd" {
+			continue
 		}
+		own, guest, _, err := pss(pid)
+		if err != nil {
+			return w, err
+		}
+		w.share += own
+		w.guest += guest
 	}
 	return w, nil
 }
