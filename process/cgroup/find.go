@@ -119,9 +119,6 @@ func resolve(cgroupsPath string) (string, error) {
 	}
 	if !strings.HasSuffix(unit, ".slice") {
 		unit = parts[1] + "-" + unit + ".scope"
-		if parts[1] == "" {
-			unit = parts[2] + ".scope"
-		}
 	}
 	return filepath.Join("/", expandSlice(slice), unit), nil
 }

@@ -18,7 +18,7 @@ func TestResolve(t *testing.T) {
 		"kubepods-burstable.slice:cri-containerd:abc": "/kubepods.slice/kubepods-burstable.slice/cri-containerd-abc.scope",
 		":docker:abc":            "/system.slice/docker-abc.scope",
 		"-:x:abc":                "/x-abc.scope",
-		"user.slice::abc":        "/user.slice/abc.scope",
+		"user.slice::abc":        "/user.slice/-abc.scope",
 		"user.slice:x:abc.slice": "/user.slice/abc.slice",
 		"":                       "",
 		"relative/path":          "relative/path",

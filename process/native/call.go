@@ -87,6 +87,8 @@ func (d *Driver) do(ctx context.Context, verb, dir string, f func(*call) error) 
 func (c *call) run() {
 	runtime.LockOSThread()
 	defer close(c.done)
+	beginCall()
+	defer endCall()
 	defer func() {
 		if p := recover(); p != nil {
 			log.L.Errorf("a call of the container library panics: %v\n%s", p, debug.Stack())

@@ -130,19 +130,11 @@ func TestSlowCreatePilesUpNothing(t *testing.T) {
 	slow.must(err)
 
 	// A container in the host's pid namespace, whose orphans become ours.
-	b := *slow
-	b.id, b.bundle = slow.id+"b", filepath.Join(t.TempDir(), "bundle")
-	b.driver = &Driver{Root: slow.driver.Root, Dir: b.bundle, Supervisor: slow.sup}
-	b.must(os.Mkdir(b.bundle, 0o700))
-	spec := *slow.spec
-	linux := *spec.Linux
-	spec.Linux, spec.Hooks = &linux, nil
-	linux.CgroupsPath = "/" + b.id
-	linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}}
-	spec.Mounts = spec.Mounts[1:]
-	spec.Process = shell("for i in 1 2 3 4 5; do (sleep 0 & exec true); done; sleep 0.2; exit 3")
-	b.spec = &spec
-	t.Cleanup(b.remove)
+	b := slow.another()
+	b.spec.Hooks = nil
+	b.spec.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	b.spec.Mounts = b.spec.Mounts[1:]
+	b.spec.Process = shell("for i in 1 2 3 4 5; do (sleep 0 & exec true); done; sleep 0.2; exit 3")
 	p := b.run(nil)
 	if status := b.status(p); status != 3 {
 		t.Errorf("status %d", status)
@@ -157,16 +149,7 @@ func TestSlowCreatePilesUpNothing(t *testing.T) {
 // ended, however many have begun since.
 func TestOverlappingCallsPileUpNothing(t *testing.T) {
 	first := newBox(t, "sleep 1000")
-	b := *first
-	b.id, b.bundle = first.id+"b", filepath.Join(t.TempDir(), "bundle")
-	b.driver = &Driver{Root: first.driver.Root, Dir: b.bundle, Supervisor: first.sup}
-	b.must(os.Mkdir(b.bundle, 0o700))
-	spec := *first.spec
-	linux := *spec.Linux
-	spec.Linux, linux.CgroupsPath = &linux, "/"+b.id
-	b.spec = &spec
-	t.Cleanup(b.remove)
-
+	b := first.another()
 	endFirst := first.createSlowly("sh -c 'exit 0' &")
 	first.until("the hook's child is a zombie", func() bool { return zombies(t) == 1 })
 	first.awaitReaper()

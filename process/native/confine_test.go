@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"berth/process"
 )
 
 // inventory prints what a process was given: its descriptors, its environment,
@@ -79,6 +81,45 @@ func noteBeginning() {
 		began[what], _ = os.Readlink("/proc/self/" + what)
 	}
 	beganCPUs = allowedCPUs("/proc/self")
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &beganMemlock); err != nil {
+		panic(err)
+	}
+}
+
+var beganMemlock unix.Rlimit
+
+// A container inherits the limit of locked memory that this program began with,
+// while another one is made and afterwards: the library raises it for itself to load
+// the program of a cgroup's devices (v2).
+func TestMemlockIsInherited(t *testing.T) {
+	first := newBox(t, "sleep 1000")
+	other := first.another()
+	end := first.createSlowly("") // its cgroup has its program
+	other.inheritsMemlock()
+	end()
+	first.must(first.driver.Delete(t.Context(), first.id, true))
+	first.spec.Hooks = nil
+	first.inheritsMemlock()
+	var now unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &now); err != nil || now != beganMemlock {
+		t.Errorf("this program may lock %v, %v; it began with %v", now, err, beganMemlock)
+	}
+}
+
+func (b *box) inheritsMemlock() {
+	b.Helper()
+	init := b.run(nil)
+	e, err := b.exec(shell("sleep 1000"), nil)
+	b.must(err)
+	for who, p := range map[string]*process.Process{"init": init, "exec": e} {
+		var limit unix.Rlimit
+		if err := unix.Prlimit(p.Pid(), unix.RLIMIT_MEMLOCK, nil, &limit); err != nil || limit != beganMemlock {
+			b.Errorf("the %s may lock %v, %v; this program could lock %v", who, limit, err, beganMemlock)
+		}
+	}
+	b.kill(e)
+	b.kill(init)
+	b.must(b.driver.Delete(b.Context(), b.id, false))
 }
 
 // What the library does to threads does not stay: after many calls those that

@@ -32,6 +32,10 @@
 // a call has made is adopted before the call returns. The library sets no
 // PR_SET_PDEATHSIG, so that its threads may end.
 //
+// What the library leaves in the program that called it, for good because its own
+// ends with the call, goes with the last call under way: connections to the system
+// bus, and a raised limit.
+//
 // What does not belong here: CRIU, whose part of the library has the size of
 // all the rest; checkpoint and restore stay with the command line.
 package native

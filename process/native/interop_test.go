@@ -25,7 +25,11 @@ func (b *box) command(args ...string) (string, error) {
 	b.Helper()
 	hold := b.sup.Spare() // os/exec waits by itself
 	defer hold.Release()
-	cmd := exec.Command(runc, append([]string{"--root", b.driver.Root}, args...)...)
+	global := []string{"--root", b.driver.Root}
+	if underSystemd {
+		global = append(global, "--systemd-cgroup")
+	}
+	cmd := exec.Command(runc, append(global, args...)...)
 	cmd.Dir = b.bundle
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -41,7 +45,7 @@ func (b *box) runc(args ...string) string {
 }
 
 func (b *box) cli() *oci.CLI {
-	return &oci.CLI{Binary: runc, Root: b.driver.Root, Dir: b.bundle, Supervisor: b.sup}
+	return &oci.CLI{Binary: runc, Root: b.driver.Root, Dir: b.bundle, Supervisor: b.sup, SystemdCgroup: underSystemd}
 }
 
 func needRunc(t *testing.T) {

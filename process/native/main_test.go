@@ -75,7 +75,7 @@ func newBox(t *testing.T, script string) *box {
 	}
 	name := strings.NewReplacer("/", "-", "#", "-").Replace(strings.TrimPrefix(t.Name(), "Test"))
 	b := &box{T: t, sup: sup, id: fmt.Sprintf("nat%d-%s", os.Getpid(), name), bundle: filepath.Join(dir, "bundle"), rootfs: filepath.Join(dir, "rootfs")}
-	b.driver = &Driver{Root: filepath.Join(dir, "root"), Dir: b.bundle, Supervisor: sup}
+	b.driver = &Driver{Root: filepath.Join(dir, "root"), Dir: b.bundle, Supervisor: sup, SystemdCgroup: underSystemd}
 	b.must(os.Mkdir(b.bundle, 0o700))
 	for _, d := range []string{"bin", "proc", "dev", "tmp"} {
 		b.must(os.MkdirAll(filepath.Join(b.rootfs, d), 0o755))
@@ -95,7 +95,7 @@ func newBox(t *testing.T, script string) *box {
 			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "mode=755"}},
 		},
 		Linux: &specs.Linux{
-			CgroupsPath: "/" + b.id,
+			CgroupsPath: b.cgroupsPath(),
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace},
 				{Type: specs.UTSNamespace}, {Type: specs.NetworkNamespace},
@@ -104,6 +104,18 @@ func newBox(t *testing.T, script string) *box {
 	}
 	t.Cleanup(b.remove)
 	return b
+}
+
+// another is one more container of the same program, which is as the first.
+func (b *box) another() *box {
+	b.Helper()
+	other, spec, linux := *b, *b.spec, *b.spec.Linux
+	other.id, other.bundle, other.spec = b.id+"b", filepath.Join(b.TempDir(), "bundle"), &spec
+	other.driver = &Driver{Root: b.driver.Root, Dir: other.bundle, Supervisor: b.sup, SystemdCgroup: underSystemd}
+	spec.Linux, linux.CgroupsPath = &linux, other.cgroupsPath()
+	b.must(os.Mkdir(other.bundle, 0o700))
+	b.Cleanup(other.remove)
+	return &other
 }
 
 // remove ends what is left, on a context that has not ended.
@@ -220,9 +232,10 @@ func (b *box) nothingLeft() {
 	if entries, _ := os.ReadDir(b.driver.Root); len(entries) > 0 {
 		b.Errorf("runc's state has %v", entries)
 	}
-	for _, pattern := range []string{"/sys/fs/cgroup/" + b.id, "/sys/fs/cgroup/*/" + b.id} {
+	for _, pattern := range b.cgroups() {
 		if left, _ := filepath.Glob(pattern); len(left) > 0 {
 			b.Errorf("cgroups are left: %v", left)
 		}
 	}
+	b.noUnit()
 }

@@ -117,7 +117,7 @@ func (b *box) resources() map[string]any {
 	}
 	b.must(json.Unmarshal(data, &state))
 	files := map[string]any{}
-	for _, dir := range []string{"/sys/fs/cgroup/" + b.id, "/sys/fs/cgroup/*/" + b.id} {
+	for _, dir := range b.cgroups() {
 		for _, setting := range settings {
 			found, err := filepath.Glob(filepath.Join(dir, setting))
 			b.must(err)
@@ -133,7 +133,7 @@ func (b *box) resources() map[string]any {
 	if len(state.Config.Cgroups) == 0 || len(files) < 5 {
 		b.Fatalf("the state has the cgroups %v, and their files are %v", state.Config.Cgroups, files)
 	}
-	return map[string]any{"state": state.Config.Cgroups, "files": files}
+	return map[string]any{"state": state.Config.Cgroups, "files": files, "unit": b.unit()}
 }
 
 // An update with null for an object, which the command line does not survive, is

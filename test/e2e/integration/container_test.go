@@ -108,13 +108,13 @@ func tryCreate(ctx context.Context, t *testing.T, n *node.Node, r runtimeCase, w
 		of, args = nil, oci.Compose(oci.WithDefaultPathEnv, oci.WithProcessArgs(want.args...))
 		opts = append(opts, containerd.WithRootFS(want.rootfs))
 	}
-	spec := []oci.SpecOpts{args, oci.WithCgroup("/" + n.ID() + "/" + id)}
+	spec := []oci.SpecOpts{args, oci.WithCgroup(n.CgroupsPath(id))}
 	if want.terminal {
 		spec = append(spec, oci.WithTTY)
 	}
 	created, err := n.Client().NewContainer(ctx, id, append(of,
 		containerd.WithNewSpec(append(spec, want.spec...)...),
-		containerd.WithRuntime(r.name, want.options),
+		containerd.WithRuntime(r.name, withSystemd(want.options)),
 	)...)
 	if err != nil {
 		t.Fatal(err)

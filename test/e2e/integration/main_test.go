@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	runcoptions "github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"google.golang.org/protobuf/proto"
 
 	"berth/test/e2e/node"
 )
@@ -22,8 +24,9 @@ var shared *node.Node
 var runtimes = flag.String("runtimes", node.PodRuntime+","+node.RuncRuntime, "runtimes to test")
 
 var (
-	group  = flag.String("group", "pod", "what a shim of the pod shim serves: pod or node")
-	driver = flag.String("driver", "native", "how shims drive runc where no runtime is named: native or command")
+	group   = flag.String("group", "pod", "what a shim of the pod shim serves: pod or node")
+	systemd = flag.Bool("systemd", false, "systemd makes the cgroups: on a machine of which it is PID 1")
+	driver  = flag.String("driver", "native", "how shims drive runc where no runtime is named: native or command")
 )
 
 func TestMain(m *testing.M) {
@@ -32,7 +35,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	n, err := node.Start(context.Background(), node.Config{Shim: grouped(*group)})
+	n, err := node.Start(context.Background(), node.Config{Shim: grouped(*group), Systemd: *systemd})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "start node:", err)
 		return 1
@@ -108,12 +111,26 @@ func grouped(group string) string {
 	return fmt.Sprintf("group = %q\n[runtime]\ndriver = %q\n", group, *driver)
 }
 
+// withSystemd has a shim's options say who makes the cgroups.
+func withSystemd(options any) any {
+	if !*systemd {
+		return options
+	}
+	o := &runcoptions.Options{}
+	if options != nil {
+		o = proto.CloneOf(options.(*runcoptions.Options))
+	}
+	o.SystemdCgroup = true
+	return o
+}
+
 // ownNode starts a node for a test that ends containerd.
 func ownNode(t *testing.T, config node.Config) *node.Node {
 	t.Helper()
 	if config.Shim == "" {
 		config.Shim = grouped(*group)
 	}
+	config.Systemd = *systemd
 	n, err := node.Start(context.Background(), config)
 	if err != nil {
 		t.Fatal(err)

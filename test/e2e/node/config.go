@@ -93,6 +93,7 @@ default_runtime_name = 'pod'
 runtime_type = 'io.containerd.pod.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.pod.options]
 Root = '@DIR@/runc'
+SystemdCgroup = @SYSTEMD@
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu]
 runtime_type = 'io.containerd.gpu.v2'
 pod_annotations = ['berth.dev/*']
@@ -113,6 +114,7 @@ Root = '@DIR@/runc'
 runtime_type = 'io.containerd.runc.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
 Root = '@DIR@/runc'
+SystemdCgroup = @SYSTEMD@
 `
 
 // cniTemplate gives pods an address on a bridge, which lies in the node's own
@@ -170,6 +172,7 @@ func (n *Node) writeConfig() error {
 		"@TOOLS@", filepath.Join(n.checkout, ".tools", "bin"),
 		"@NETWORKS@", strconv.Itoa(len(n.config.networks())),
 		"@PLAIN@", strconv.FormatBool(!n.config.Secured), "@SECURED@", strconv.FormatBool(n.config.Secured),
+		"@SYSTEMD@", strconv.FormatBool(n.config.Systemd),
 		"@GUEST@", filepath.Join(n.checkout, ".tools", "guest"),
 	)
 	files := map[string]string{

@@ -73,6 +73,11 @@ func (n *Node) removeCgroups() error {
 		if err != nil {
 			return fmt.Errorf("list cgroups: %w", err)
 		}
+		slices, err := filepath.Glob(filepath.Join(h, "berth.slice", n.id+"*")) // which systemd has not removed
+		if err != nil {
+			return fmt.Errorf("list cgroups: %w", err)
+		}
+		parents = append(parents, slices...)
 		for _, parent := range parents {
 			var below []string
 			err := filepath.WalkDir(parent, func(path string, d fs.DirEntry, err error) error {

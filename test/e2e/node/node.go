@@ -38,6 +38,8 @@ type Config struct {
 	// Snapshotter is blockfile or erofs, for which it is set up with disks of
 	// DiskSize; empty is one of directories.
 	Snapshotter string
+	// Systemd has systemd make the cgroups, of a machine of which it is PID 1.
+	Systemd bool
 	// Shim is the configuration of the pod shim and the gpu shim.
 	Shim string
 	// Secured has the CRI use AppArmor or SELinux, whose profiles and labels it puts

@@ -61,7 +61,7 @@ func (n *Node) writePod(name, handler string, o PodOptions) (*Pod, error) {
 		"labels":        labels(name),
 		"annotations":   o.Annotations,
 		"log_directory": logs,
-		"linux":         map[string]any{"cgroup_parent": "/" + n.id, "resources": o.Resources, "security_context": o.securityContext(o.Privileged)},
+		"linux":         map[string]any{"cgroup_parent": n.cgroupParent(), "resources": o.Resources, "security_context": o.securityContext(o.Privileged)},
 	}
 	p := &Pod{node: n, name: name, logs: logs, options: o, Handler: handler, Config: filepath.Join(n.dir, "pods", name+".json")}
 	return p, writeJSON(p.Config, config)

@@ -40,7 +40,7 @@ func (n *Node) Stop(ctx context.Context) error {
 		n.netns.close()
 		n.netns = nil
 	}
-	errs = append(errs, n.removeProcesses(), n.removeMounts(), n.removeCgroups(), n.removeFiles(), n.unmountState())
+	errs = append(errs, n.removeProcesses(), n.removeMounts(), n.removeUnits(), n.removeCgroups(), n.removeFiles(), n.unmountState())
 	if n.log != nil {
 		errs = append(errs, n.log.close())
 	}
