@@ -27,6 +27,10 @@ func Init(log io.Writer) (*os.File, error) {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0); err != nil {
 		return nil, fmt.Errorf("exempt the agent from the OOM killer: %w", err)
 	}
+	// A kernel that does not have that to choose makes a guest slower, and not wrong.
+	if err := spareSwitches(); err != nil {
+		_, _ = fmt.Fprintln(log, "berth-agent: the scheduler is left as it is:", err)
+	}
 	// Before the modules, so that the port's appearance is not missed.
 	events, err := watchDevices()
 	if err != nil {

@@ -97,6 +97,10 @@ func (c *Config) arguments(accel Accel, e ends, fds *descriptors) ([]string, err
 // it has translated from what was there before.
 const baseCmdline = "console=ttyS0 quiet panic=-1 reboot=t"
 
+// emulatedWord has the agent spare an emulated CPU changes of the address space
+// (sandbox/agent). The kernel passes over a word with a dot that means no module's.
+const emulatedWord = "berth.emulated"
+
 // cmdline is the command line of the guest's kernel.
 func (c *Config) cmdline(accel Accel) (string, error) {
 	line := baseCmdline + c.portsCmdline()
@@ -107,7 +111,7 @@ func (c *Config) cmdline(accel Accel) (string, error) {
 	// Without a second clock to compare with, a guest distrusts its TSC as soon
 	// as the host is busy, and counts ticks instead: it then has no timer below
 	// 4 ms, and its clock runs late.
-	return fmt.Sprintf("%s tsc_early_khz=%d clocksource=tsc tsc=reliable", line, khz), err
+	return fmt.Sprintf("%s tsc_early_khz=%d clocksource=tsc tsc=reliable %s", line, khz, emulatedWord), err
 }
 
 func mac(n NIC) string { return strings.ToLower(n.MAC.String()) }

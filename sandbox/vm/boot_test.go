@@ -45,6 +45,17 @@ func TestBoot(t *testing.T) {
 			t.Errorf("the guest has the interfaces %q, want lo alone, and up", got)
 		}
 	})
+	t.Run("scheduler", func(t *testing.T) {
+		if mounts := g.do("read", "/proc/self/mounts"); strings.Contains(mounts, "debugfs") {
+			t.Errorf("debugfs is still mounted: %s", mounts)
+		}
+		g.do("mount", "debugfs", "debugfs", "/run/debug")
+		hurries := !strings.Contains(g.do("read", "/run/debug/sched/features"), "NO_WAKEUP_PREEMPTION")
+		if hurries != (g.Accel() != TCG) {
+			t.Errorf("that who is woken runs at once is %v, with %s", hurries, g.Accel())
+		}
+		g.do("unmount", "/run/debug")
+	})
 	t.Run("emulated CPU", func(t *testing.T) {
 		if strings.Contains(g.do("read", "/proc/cpuinfo")+" ", " erms ") {
 			t.Error("the guest copies memory by rep movsb, which is emulated byte by byte")

@@ -7,6 +7,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -105,7 +106,8 @@ func list(dir string) (string, error) {
 	return strings.Join(names, " "), err
 }
 
-// disk finds the disk of a serial number; its name is below /dev.
+// disk finds the disk of a serial number, once it can be opened, which is later than
+// it is shown; its name is below /dev.
 func disk(serial string) (string, error) {
 	pages, err := filepath.Glob("/sys/block/sd*/device/vpd_pg80")
 	if err != nil {
@@ -114,7 +116,15 @@ func disk(serial string) (string, error) {
 	for _, p := range pages {
 		// 4 bytes of header, then the serial number (SPC-4, 7.8.13).
 		if page, err := os.ReadFile(p); err == nil && len(page) > 4 && strings.TrimSpace(string(page[4:])) == serial {
-			return filepath.Base(filepath.Dir(filepath.Dir(p))), nil
+			name := filepath.Base(filepath.Dir(filepath.Dir(p)))
+			f, err := os.Open("/dev/" + name)
+			if errors.Is(err, unix.ENXIO) || errors.Is(err, os.ErrNotExist) {
+				return "", nil
+			}
+			if err == nil {
+				err = f.Close()
+			}
+			return name, err
 		}
 	}
 	return "", nil

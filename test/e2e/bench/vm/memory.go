@@ -34,40 +34,43 @@ func (b *bench) memory(ctx context.Context, c *container, what string) error {
 		if err != nil {
 			return err
 		}
-		b.report.add(fmt.Sprintf(monitorMemory, what), monitor)
-		b.report.add(fmt.Sprintf(helperMemory, what), rest)
+		for _, part := range []struct {
+			name string
+			kib  int
+		}{{monitorMemory, monitor.all}, {codeMemory, monitor.code}, {guestMemory, monitor.guest}, {helperMemory, rest}} {
+			b.report.add(fmt.Sprintf(part.name, what), float64(part.kib)/1024)
+		}
 	}
 	return nil
 }
 
 // memory is what the monitor has for itself, and what the shim and its other
-// programs have, in MiB.
-func (c *container) memory() (monitor, rest float64, err error) {
-	kib, err := rollup(c.vmm, "Anonymous:")
-	if err != nil {
-		return 0, 0, err
+// programs have, in KiB.
+func (c *container) memory() (monitor parts, rest int, err error) {
+	if monitor, err = anatomy(c.vmm); err != nil {
+		return monitor, 0, err
 	}
 	files, err := memoryFiles(c.vmm)
 	if err != nil {
-		return 0, 0, err
+		return monitor, 0, err
 	}
-	kib += files
+	monitor.all += files
+	monitor.guest += files
 	programs, err := descendants(c.own)
 	if err != nil {
-		return 0, 0, err
+		return monitor, 0, err
 	}
-	sum := 0
 	for _, pid := range append(programs, c.own) {
 		if pid == c.vmm {
 			continue
 		}
 		pss, err := rollup(pid, "Pss:")
 		if err != nil {
-			return 0, 0, err
+			return monitor, 0, err
 		}
-		sum += pss
+		rest += pss
 	}
-	return float64(kib) / 1024, float64(sum) / 1024, nil
+	return monitor, rest, nil
 }
 
 // memoryFiles is what a process has in files in memory, in KiB: what a guest has,
