@@ -35,7 +35,7 @@ func TestSameFromInside(t *testing.T) {
 		"CRI":            func(b *box) { fill(b.spec) },
 		"user namespace": inUserNamespace,
 		"idmapped mount": func(b *box) {
-			ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+			ids := otherIDs(b)
 			b.must(os.Mkdir(filepath.Join(b.rootfs, "mnt"), 0o755))
 			b.spec.Mounts = append(b.spec.Mounts, specs.Mount{
 				Destination: "/mnt", Type: "bind", Source: idmappable(b), Options: []string{"bind"}, UIDMappings: ids, GIDMappings: ids,
@@ -96,12 +96,24 @@ func TestSameFromInside(t *testing.T) {
 // inUserNamespace gives the container a user namespace of its own.
 func inUserNamespace(b *box) {
 	b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+	ids := otherIDs(b)
 	b.spec.Linux.UIDMappings, b.spec.Linux.GIDMappings = ids, ids
 	// The image's directory is root's alone on the way.
-	for dir := b.rootfs; dir != "/tmp"; dir = filepath.Dir(dir) {
+	for dir := b.rootfs; dir != os.TempDir(); dir = filepath.Dir(dir) {
 		b.must(os.Chmod(dir, 0o755))
 	}
+}
+
+// otherIDs are some that are not those of this process.
+func otherIDs(b *box) []specs.LinuxIDMapping {
+	if !landHere().manyIDs() {
+		b.Skip("there is one id here")
+	}
+	first := uint32(100000)
+	if landHere() != nil { // it has 65536
+		first = 10000
+	}
+	return []specs.LinuxIDMapping{{ContainerID: 0, HostID: first, Size: 20000}}
 }
 
 // idmappable is a directory on a file system that can be mounted with other

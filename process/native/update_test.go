@@ -117,7 +117,7 @@ func (b *box) resources() map[string]any {
 	}
 	b.must(json.Unmarshal(data, &state))
 	files := map[string]any{}
-	for _, dir := range []string{"/sys/fs/cgroup/" + b.id, "/sys/fs/cgroup/*/" + b.id} {
+	for _, dir := range []string{"/sys/fs/cgroup/" + b.cgroup(), "/sys/fs/cgroup/*/" + b.cgroup()} {
 		for _, setting := range settings {
 			found, err := filepath.Glob(filepath.Join(dir, setting))
 			b.must(err)
