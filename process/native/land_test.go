@@ -22,12 +22,13 @@ const (
 // unprivileged is the user who runs the driver, and the first of the ids that are his.
 const unprivileged = 200000
 
-// land is where a driver runs that is not root.
+// land is where a driver runs.
 type land struct {
 	name    string
 	euid    uint32 // there
 	ids     int    // that its user namespace has; 0: it has none
 	cgroups bool   // its user was given cgroups, as systemd delegates them
+	network bool   // it has one of its own
 	tests   string // those that are run there
 }
 
@@ -46,12 +47,14 @@ const (
 
 // lands are how rootless containers are run: by containerd or Podman in a
 // user namespace that newuidmap has made, by one that unshare(1) made for one
-// user, and by runc for a user as he is (`runc spec --rootless`).
+// user, and by runc for a user as he is (`runc spec --rootless`); and one of root's,
+// in which network devices can be made.
 var lands = []land{
 	{name: "root of a user namespace", ids: 65536, tests: comparing + "|" + helpless + "|" + confining + "|" + attacking},
 	{name: "root of a user namespace with cgroups", ids: 65536, cgroups: true, tests: comparing + "|" + freezing + "|" + confining + "|" + attacking},
 	{name: "root of one id", ids: 1, tests: comparing + "|" + helpless + "|" + confining + "|" + attacking},
 	{name: "user of a user namespace", euid: 1000, ids: 65536, tests: comparing + "|" + helpless + "|" + confining},
+	{name: "root of a network", cgroups: true, network: true, tests: "TestNetDevice"},
 	{name: "user", euid: unprivileged, tests: comparing + "|" + helpless + "|" + confining},
 	{name: "user with cgroups", euid: unprivileged, cgroups: true, tests: comparing + "|" + freezing + "|" + confining},
 }
@@ -97,6 +100,9 @@ func (l *land) become() *syscall.SysProcAttr {
 		attr.UidMappings = []syscall.SysProcIDMap{{HostID: unprivileged, Size: l.ids}}
 		attr.GidMappings = attr.UidMappings
 		attr.GidMappingsEnableSetgroups = true
+	}
+	if l.network {
+		attr.Cloneflags |= unix.CLONE_NEWNET
 	}
 	return attr
 }
@@ -166,4 +172,4 @@ func (l *land) allow(s *specs.Spec) {
 }
 
 // manyIDs tells whether a container can have more users than one.
-func (l *land) manyIDs() bool { return l == nil || l.ids > 1 && l.euid == 0 }
+func (l *land) manyIDs() bool { return l == nil || l.ids != 1 && l.euid == 0 }

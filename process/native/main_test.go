@@ -84,7 +84,7 @@ func newBox(t *testing.T, script string) *box {
 	program, err := os.ReadFile("/bin/busybox")
 	b.must(err)
 	b.must(os.WriteFile(filepath.Join(b.rootfs, "bin/busybox"), program, 0o755))
-	for _, name := range []string{"sh", "cat", "sleep", "ls", "true", "pwd", "kill", "readlink"} {
+	for _, name := range []string{"sh", "cat", "sleep", "ls", "true", "pwd", "kill", "readlink", "sed"} {
 		b.must(os.Symlink("busybox", filepath.Join(b.rootfs, "bin", name)))
 	}
 	b.spec = &specs.Spec{
