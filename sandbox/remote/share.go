@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -101,16 +102,18 @@ func (s share) add(id string, binds []bind, users *os.File) (retErr error) {
 			retErr = errors.Join(retErr, s.remove(id))
 		}
 	}()
+	below := sync.OnceValues(kernelMounts)
 	for _, b := range binds {
-		if err := b.mount(filepath.Join(dir, b.name), users); err != nil {
+		if err := b.mount(filepath.Join(dir, b.name), users, below); err != nil {
 			return fmt.Errorf("share %s with the guest: %w", b.source, err)
 		}
 	}
 	return nil
 }
 
-// open opens the source, links followed, if it is something to share.
-func (b bind) open() (fd int, st unix.Stat_t, err error) {
+// open opens the source, links followed, if it is something to share. below reads what
+// may not be mounted in it.
+func (b bind) open(below func() ([]kernelMount, error)) (fd int, st unix.Stat_t, err error) {
 	fd, err = unix.Open(b.source, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, st, err
@@ -119,7 +122,10 @@ func (b bind) open() (fd int, st unix.Stat_t, err error) {
 		err = mayShare(fd, &st)
 	}
 	if err == nil && b.rec && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		err = mayShareBelow(fd)
+		var mounts []kernelMount
+		if mounts, err = below(); err == nil {
+			err = mayShareBelow(fd, mounts)
+		}
 	}
 	if err != nil {
 		_ = unix.Close(fd)
@@ -130,8 +136,9 @@ func (b bind) open() (fd int, st unix.Stat_t, err error) {
 
 // check finds out whether the binds can be made, without making any.
 func check(binds []bind) error {
+	below := sync.OnceValues(kernelMounts)
 	for _, b := range binds {
-		fd, _, err := b.open()
+		fd, _, err := b.open(below)
 		if err != nil {
 			return fmt.Errorf("share %s with the guest: %w", b.source, err)
 		}
@@ -142,8 +149,8 @@ func check(binds []bind) error {
 
 // mount binds exactly the source, be it a directory or a single file. What is
 // looked at is what is mounted: both go through one descriptor.
-func (b bind) mount(target string, users *os.File) error {
-	fd, st, err := b.open()
+func (b bind) mount(target string, users *os.File, below func() ([]kernelMount, error)) error {
+	fd, st, err := b.open(below)
 	if err != nil {
 		return err
 	}
