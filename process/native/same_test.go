@@ -32,9 +32,16 @@ const outlook = `
 func TestSameFromInside(t *testing.T) {
 	needRunc(t)
 	for name, edit := range map[string]func(*box){
-		"plain":          func(*box) {},
-		"CRI":            func(b *box) { fill(b.spec) },
-		"user namespace": inUserNamespace,
+		"plain": func(*box) {},
+		"CRI":   func(b *box) { fill(b.spec) },
+		"user namespace": func(b *box) {
+			if l := landHere(); l != nil && l.cgroups {
+				// cgroup v1 lets a user move no process of another's, the library stops at the first
+				// cgroup of a map that refuses, and for such a user says nothing.
+				b.Skip("in which cgroups an exec is hangs on the order of a map")
+			}
+			inUserNamespace(b)
+		},
 		"idmapped mount": func(b *box) {
 			ids := otherIDs(b)
 			b.must(os.Mkdir(filepath.Join(b.rootfs, "mnt"), 0o755))
