@@ -110,11 +110,12 @@ func (l *land) become() *syscall.SysProcAttr {
 // delegate gives the user a cgroup, and puts a process into one below it, from where he
 // may move it and its children: so systemd does with the processes of a user.
 func delegate(t *testing.T, name string) (enter func(pid int)) {
-	hierarchies, err := filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")
-	succeed(t, err)
-	if len(hierarchies) == 0 {
-		hierarchies = []string{"/sys/fs/cgroup/cgroup.procs"}
+	hierarchies, err := filepath.Glob("/sys/fs/cgroup/cgroup.procs") // v2
+	v1 := len(hierarchies) == 0
+	if v1 && err == nil {
+		hierarchies, err = filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")
 	}
+	succeed(t, err)
 	var own []string
 	for _, procs := range hierarchies {
 		own = append(own, filepath.Join(filepath.Dir(procs), name, "own"))
@@ -122,7 +123,7 @@ func delegate(t *testing.T, name string) (enter func(pid int)) {
 			succeed(t, os.Mkdir(dir, 0o755))
 			t.Cleanup(func() { succeed(t, unix.Rmdir(dir)) })
 			for _, file := range []string{"cpuset.cpus", "cpuset.mems"} { // of v1 they are empty at first
-				if data, err := os.ReadFile(filepath.Join(filepath.Dir(dir), file)); err == nil {
+				if data, err := os.ReadFile(filepath.Join(filepath.Dir(dir), file)); v1 && err == nil {
 					succeed(t, os.WriteFile(filepath.Join(dir, file), data, 0))
 				}
 			}
