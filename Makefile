@@ -92,6 +92,7 @@ trace: setup build ## Draw where the time of a container's life goes, from a rea
 	go -C test/e2e run ./trace -shim $(CURDIR)/bin/containerd-shim-pod-v2 -runtime $(CURDIR)/.tools/bin/runc \
 		-svg $(CURDIR)/docs/trace-command.svg
 	go -C test/e2e run ./trace -shim $(CURDIR)/bin/containerd-shim-pod-v2 -svg $(CURDIR)/docs/trace-native.svg
+	go -C test/e2e run ./trace -shim $(CURDIR)/bin/containerd-shim-pod-v2 -execs 200 -svg $(CURDIR)/docs/trace-exec.svg
 
 soak: setup build ## Fail if the shim grows over 100,000 execs and 1,000 containers (root; an hour)
 	go -C test/e2e run ./bench $(SHIMS) -soak-execs 100000 -soak-containers 1000

@@ -19,6 +19,9 @@ const (
 	// killGrace is how long what is left in the cgroup, and then the execs,
 	// may take to die of SIGKILL. What takes longer hangs in the kernel.
 	killGrace = 10 * time.Second
+	// leftWarning is of a cgroup that was not emptied: because of the kernel, or because it
+	// is not the container's alone, as without a cgroupsPath.
+	leftWarning = "what the container has left cannot be killed, but for what ends with its PID namespace"
 	// killed is the status of a process that died of SIGKILL.
 	killed = 128 + int(unix.SIGKILL)
 )
@@ -93,7 +96,7 @@ func (c *Container) killRest() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.pod.grace.kill)
 	defer cancel()
-	c.warn(cg.Kill(ctx), "processes of the container are left")
+	c.warn(cg.Kill(ctx), leftWarning)
 	cg.Snapshot()
 }
 
@@ -141,7 +144,11 @@ func (c *Container) watchExec(e *Exec) {
 
 // queueExit makes an exit final, unless there is one already, and tells of it.
 func (c *Container) queueExit(p *proc, exit process.Exit) {
-	kills := c.oomKills(exit)
+	c.tellExit(p, exit, c.oomKills(exit))
+}
+
+// tellExit is queueExit of one that so many OOM kills may explain.
+func (c *Container) tellExit(p *proc, exit process.Exit, kills uint64) {
 	c.mu.Lock()
 	to, err := p.state.next(verbExit)
 	if err != nil {
@@ -152,8 +159,8 @@ func (c *Container) queueExit(p *proc, exit process.Exit) {
 	p.state, p.exit = to, exit
 	c.queueLocked(Event{Kind: TaskExit, Exec: p.id, Pid: p.pid(), Exit: exit})
 	c.mu.Unlock()
+	defer close(p.exited) // whatever becomes of the event
 	c.flush()
-	close(p.exited)
 }
 
 // oomKills asks the kernel for the container's OOM kills where they may

@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
 
 	"berth/process"
 )
@@ -25,7 +26,8 @@ func errorOfPanic(err *error) {
 
 // afterPanic, in the defer of a goroutine that follows a process of the container,
 // keeps a panic from the containers beside it. Nobody would ever tell of the
-// process's end then, so the container is killed, and the process declared to be.
+// process's end then, so the container is killed, and the process declared to be,
+// unless it has ended by itself. What was called when it happened may panic again.
 // p is nil for a goroutine that tells of no end.
 func (c *Container) afterPanic(p *proc) {
 	v := recover()
@@ -33,17 +35,45 @@ func (c *Container) afterPanic(p *proc) {
 		return
 	}
 	log.L.WithField("container", c.req.ID).Errorf("panic, and the container is killed: %v\n%s", v, debug.Stack())
-	if cg := c.cgroup.Load(); cg != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), c.pod.grace.kill)
-		defer cancel()
-		c.warn(cg.Kill(ctx), "processes of the container are left")
-	}
+	c.despite(c.killByCgroup)
+	c.despite(c.killByName)
 	if p == nil {
 		return
 	}
 	exit := process.Exit{Status: killed, At: time.Now()}
-	if p == &c.init {
-		c.warn(c.updateRecord(func(r *record) { r.Exit = newExitRecord(exit) }), "the exit is not on record")
+	select {
+	case <-p.os.Done():
+		exit = p.os.Exit()
+	default:
 	}
-	c.queueExit(p, exit)
+	if p == &c.init {
+		c.despite(c.settleExecs)
+		c.despite(func() {
+			c.warn(c.updateRecord(func(r *record) { r.Exit = newExitRecord(exit) }), "the exit is not on record")
+		})
+	}
+	c.despite(func() { c.tellExit(p, exit, 0) })
+}
+
+// despite calls f, and goes on whatever it does.
+func (c *Container) despite(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			log.L.WithField("container", c.req.ID).Errorf("panic again: %v\n%s", v, debug.Stack())
+		}
+	}()
+	f()
+}
+
+func (c *Container) killByCgroup() {
+	if cg := c.cgroup.Load(); cg != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), c.pod.grace.kill)
+		defer cancel()
+		c.warn(cg.Kill(ctx), leftWarning)
+	}
+}
+
+// killByName kills the init, also where no cgroup is the container's own.
+func (c *Container) killByName() {
+	c.warn(ignoreNotFound(c.init.os.Signal(unix.SIGKILL)), "the init was not killed")
 }

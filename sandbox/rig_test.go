@@ -35,6 +35,8 @@ type rig struct {
 	sup  *process.Supervisor
 	root string // of the runtime
 	dir  string
+	// wrap, if set, puts something around the runtime of each container.
+	wrap func(Runtime) Runtime
 
 	mu      sync.Mutex
 	events  []Event
@@ -56,7 +58,11 @@ func newRig(t *testing.T, more ...hooks.Hook) *rig {
 }
 
 func (r *rig) runtime(_ configs.Runtime, bundle string) (Runtime, error) {
-	return &oci.CLI{Binary: fakeRuntime, Root: r.root, Dir: bundle, Supervisor: r.sup}, nil
+	cli := &oci.CLI{Binary: fakeRuntime, Root: r.root, Dir: bundle, Supervisor: r.sup}
+	if r.wrap != nil {
+		return r.wrap(cli), nil
+	}
+	return cli, nil
 }
 
 // close deletes what the test left and checks that nothing is left then.

@@ -99,7 +99,7 @@ func (p Parts) Serve(ctx context.Context, cfg ServeConfig) (retErr error) {
 	})
 	s := &server{
 		activity: make(chan struct{}, 1), visits: make(chan struct{}, 1), kick: events.Kick,
-		stopping: make(chan struct{}), answered: make(chan struct{}),
+		stopping: make(chan struct{}), answered: make(chan struct{}), conns: map[*answeringConn]struct{}{},
 	}
 	defer func() {
 		retErr = errors.Join(retErr, pod.Close(), closeEvents(events))
@@ -135,10 +135,14 @@ type server struct {
 	ending       sync.Mutex // held while the socket is being removed, or is found to be needed
 	stop, answer sync.Once
 	stopping     chan struct{} // closed by Shutdown
-	answered     chan struct{} // closed once Shutdown's caller knows, or has gone
+	answered     chan struct{} // closed once all callers know, or have gone
+	now          atomic.Bool   // callers that wait for an exit will not learn of one
+
+	mu    sync.Mutex
+	conns map[*answeringConn]struct{}
 }
 
-// serve answers calls until Shutdown was answered.
+// serve answers calls until Shutdown was answered, and with it who had asked by then.
 func (s *server) serve(ctx context.Context, cfg ServeConfig, pod *sandbox.Pod) error {
 	srv, err := ttrpc.NewServer(
 		ttrpc.WithServerHandshaker(s),
@@ -148,11 +152,10 @@ func (s *server) serve(ctx context.Context, cfg ServeConfig, pod *sandbox.Pod) e
 		return err
 	}
 	tasks := &taskService{pod: pod, version: cfg.Version, socket: cfg.SocketPath, group: cfg.Group, moved: func() {}}
-	tasks.shutdown = func(may func() bool) { s.end(cfg.SocketPath, may) }
-	tasks.abandon = func(may func() bool) {
-		if s.end(cfg.SocketPath, may) {
-			s.answerIfStopping()
-		}
+	tasks.end = func(may func() bool) { s.end(cfg.SocketPath, may) }
+	tasks.endNow = func() {
+		s.now.Store(true)
+		s.end(cfg.SocketPath, func() bool { return true })
 	}
 	if cfg.Group == configs.PerNode {
 		if err := pod.Expect(cfg.ID); err != nil {
@@ -166,14 +169,15 @@ func (s *server) serve(ctx context.Context, cfg ServeConfig, pod *sandbox.Pod) e
 
 	var background sync.WaitGroup
 	background.Go(func() { trim(s.activity, s.stopping) })
-	background.Go(func() { s.endDeserted(pod, tasks.abandon) })
+	background.Go(func() { s.endDeserted(pod, tasks.end) })
 	defer background.Wait()
 	failed := make(chan error, 1)
 	background.Go(func() { failed <- srv.Serve(ctx, cfg.Listener) })
 
 	select {
-	case <-s.answered:
+	case <-s.stopping:
 		err = nil
+		s.awaitAnswers()
 	case err = <-failed:
 		err = fmt.Errorf("serve %s: %w", cfg.SocketPath, err)
 		s.stopNow()
@@ -218,7 +222,11 @@ func (s *server) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, e
 	s.kick()
 	s.visitors.Add(1)
 	notify(s.visits)
-	return &answeringConn{Conn: turnstile.New(conn, s.stopping), s: s}, creds, nil
+	c := &answeringConn{Conn: turnstile.New(conn, s.stopping), s: s}
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	s.mu.Unlock()
+	return c, creds, nil
 }
 
 // endDeserted ends a shim that has no container and to which nobody is
@@ -242,39 +250,6 @@ func (s *server) endDeserted(pod *sandbox.Pod, end func(may func() bool)) {
 				return deserted
 			})
 		}
-	}
-}
-
-// answeringConn tells when an answer was written after Shutdown was called:
-// the shim must not end before its caller knows.
-type answeringConn struct {
-	net.Conn
-	s    *server
-	left sync.Once
-}
-
-func (c *answeringConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.s.answerIfStopping()
-	return n, err
-}
-
-// Close ends the wait for an answer to a caller that has gone.
-func (c *answeringConn) Close() error {
-	err := c.Conn.Close()
-	c.left.Do(func() {
-		c.s.visitors.Add(-1)
-		notify(c.s.visits)
-	})
-	c.s.answerIfStopping()
-	return err
-}
-
-func (s *server) answerIfStopping() {
-	select {
-	case <-s.stopping:
-		s.answer.Do(func() { close(s.answered) })
-	default:
 	}
 }
 

@@ -34,9 +34,10 @@ type taskService struct {
 	// socket is where the service is served.
 	socket string
 	group  configs.Group
-	// shutdown has the server end after the answer was sent, if it may; abandon
-	// does not wait for one.
-	shutdown, abandon func(may func() bool)
+	// end has the server end, if it may, once the answers that are owed were sent;
+	// endNow does not wait for those to others.
+	end    func(may func() bool)
+	endNow func()
 	// moved is told when containers have come or gone.
 	moved func()
 }
@@ -102,7 +103,7 @@ func (s *taskService) Create(ctx context.Context, r *taskv3.CreateTaskRequest) (
 	}
 	pid, err := s.pod.Create(ctx, req)
 	if err != nil {
-		s.abandon(s.pod.CloseUnwanted)
+		s.end(s.pod.CloseUnwanted)
 		return nil, err
 	}
 	s.moved()
@@ -142,7 +143,7 @@ func (s *taskService) Delete(ctx context.Context, r *taskv3.DeleteRequest) (*tas
 		if ctx.Err() != nil {
 			// Who would call Shutdown now has gone. A containerd that has come back
 			// meanwhile has met the container, and will not ask either.
-			s.abandon(s.pod.CloseIdle)
+			s.end(s.pod.CloseIdle)
 		}
 	}
 	return &taskv3.DeleteResponse{Pid: uint32(d.Pid), ExitStatus: uint32(d.Exit.Status), ExitedAt: exitedAt(d.Exit)}, nil
@@ -247,9 +248,9 @@ func (s *taskService) Shutdown(_ context.Context, r *taskv3.ShutdownRequest) (*e
 	idle := s.pod.Dismiss(r.ID)
 	switch {
 	case r.Now && s.group != configs.PerNode:
-		s.shutdown(func() bool { return true })
+		s.endNow()
 	case idle:
-		s.shutdown(s.pod.CloseIdle)
+		s.end(s.pod.CloseIdle)
 	}
 	return empty, nil
 }

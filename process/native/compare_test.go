@@ -21,6 +21,9 @@ type driver interface {
 	Create(context.Context, *oci.CreateRequest) (*process.Process, error)
 	Start(context.Context, string) error
 	Exec(context.Context, *oci.ExecRequest) (*process.Process, error)
+	Pause(context.Context, string) error
+	Resume(context.Context, string) error
+	Update(context.Context, string, []byte) error
 	Delete(context.Context, string, bool) error
 }
 

@@ -17,13 +17,14 @@ import (
 	"berth/process/oci"
 )
 
-// outlook prints what a process can see of how it was made.
+// outlook prints what a process can see of how it was made, but not when.
 const outlook = `
+	undated() { sed 's/ [A-Z][a-z][a-z] [ 0-9]* [0-9:]* / /'; }
 	grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Cpus_allowed_list|SigBlk|SigIgn)' /proc/self/status
 	cat /proc/self/uid_map /proc/self/gid_map /proc/self/limits /proc/self/oom_score_adj
 	cat /proc/sys/kernel/hostname /proc/sys/net/ipv4/ip_unprivileged_port_start
 	cut -d ' ' -f 4- /proc/self/mountinfo
-	ls -l /dev; cat /proc/self/cgroup; umask; pwd
+	ls -l /dev | undated; cat /proc/self/cgroup; umask; pwd
 	cat /proc/self/environ
 	readlink /proc/self/fd/0`
 
@@ -32,16 +33,23 @@ const outlook = `
 func TestSameFromInside(t *testing.T) {
 	needRunc(t)
 	for name, edit := range map[string]func(*box){
-		"plain":          func(*box) {},
-		"CRI":            func(b *box) { fill(b.spec) },
-		"user namespace": inUserNamespace,
+		"plain": func(*box) {},
+		"CRI":   func(b *box) { fill(b.spec) },
+		"user namespace": func(b *box) {
+			if l := landHere(); l != nil && l.cgroups {
+				// cgroup v1 lets a user move no process of another's, the library stops at the first
+				// cgroup of a map that refuses, and for such a user says nothing.
+				b.Skip("in which cgroups an exec is hangs on the order of a map")
+			}
+			inUserNamespace(b)
+		},
 		"idmapped mount": func(b *box) {
-			ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+			ids := otherIDs(b)
 			b.must(os.Mkdir(filepath.Join(b.rootfs, "mnt"), 0o755))
 			b.spec.Mounts = append(b.spec.Mounts, specs.Mount{
 				Destination: "/mnt", Type: "bind", Source: idmappable(b), Options: []string{"bind"}, UIDMappings: ids, GIDMappings: ids,
 			})
-			b.spec.Process.Args[2] = "ls -ln /mnt; " + b.spec.Process.Args[2]
+			b.spec.Process.Args[2] = strings.Replace(b.spec.Process.Args[2], "; echo end", "; ls -ln /mnt | undated; echo end", 1)
 		},
 		"cgroup namespace no-pivot": func(b *box) {
 			b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
@@ -97,12 +105,24 @@ func TestSameFromInside(t *testing.T) {
 // inUserNamespace gives the container a user namespace of its own.
 func inUserNamespace(b *box) {
 	b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+	ids := otherIDs(b)
 	b.spec.Linux.UIDMappings, b.spec.Linux.GIDMappings = ids, ids
 	// The image's directory is root's alone on the way.
-	for dir := b.rootfs; dir != "/tmp"; dir = filepath.Dir(dir) {
+	for dir := b.rootfs; dir != os.TempDir(); dir = filepath.Dir(dir) {
 		b.must(os.Chmod(dir, 0o755))
 	}
+}
+
+// otherIDs are some that are not those of this process.
+func otherIDs(b *box) []specs.LinuxIDMapping {
+	if !landHere().manyIDs() {
+		b.Skip("there is one id here")
+	}
+	first := uint32(100000)
+	if landHere() != nil { // it has 65536
+		first = 10000
+	}
+	return []specs.LinuxIDMapping{{ContainerID: 0, HostID: first, Size: 20000}}
 }
 
 // idmappable is a directory on a file system that can be mounted with other

@@ -22,7 +22,7 @@ func (b *box) cgroupsPath() string {
 	if underSystemd {
 		return slice + ":nat:" + b.id
 	}
-	return "/" + b.id
+	return "/" + b.cgroup()
 }
 
 func (b *box) scope() string { return "nat-" + b.id + ".scope" }
@@ -32,7 +32,7 @@ func (b *box) cgroups() []string {
 	if underSystemd {
 		return []string{"/sys/fs/cgroup/berth.slice/" + slice + "/" + b.scope()}
 	}
-	return []string{"/sys/fs/cgroup/" + b.id, "/sys/fs/cgroup/*/" + b.id}
+	return []string{"/sys/fs/cgroup/" + b.cgroup(), "/sys/fs/cgroup/*/" + b.cgroup()}
 }
 
 func (b *box) systemctl(args ...string) string {

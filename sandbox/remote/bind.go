@@ -5,6 +5,7 @@ package remote
 import (
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -19,8 +20,9 @@ type bind struct {
 	mapped   bool // its ids are those of the pod's user namespace
 }
 
-// open opens the source, links followed, if it is something to share.
-func (b bind) open() (fd int, st unix.Stat_t, err error) {
+// open opens the source, links followed, if it is something to share. below reads what
+// may not be mounted in it.
+func (b bind) open(below func() ([]hostMount, error)) (fd int, st unix.Stat_t, err error) {
 	fd, err = unix.Open(b.source, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, st, err
@@ -29,7 +31,10 @@ func (b bind) open() (fd int, st unix.Stat_t, err error) {
 		err = mayShare(fd, &st)
 	}
 	if err == nil && b.rec && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		err = mayShareBelow(fd)
+		var mounts []hostMount
+		if mounts, err = below(); err == nil {
+			err = mayShareBelow(fd, mounts)
+		}
 	}
 	if err != nil {
 		_ = unix.Close(fd)
@@ -40,8 +45,9 @@ func (b bind) open() (fd int, st unix.Stat_t, err error) {
 
 // check finds out whether the binds can be made, without making any.
 func check(binds []bind) error {
+	below := sync.OnceValues(hostMounts)
 	for _, b := range binds {
-		fd, _, err := b.open()
+		fd, _, err := b.open(below)
 		if err != nil {
 			return fmt.Errorf("share %s with the guest: %w", b.source, err)
 		}
@@ -52,8 +58,8 @@ func check(binds []bind) error {
 
 // mount binds exactly the source, be it a directory or a single file. What is
 // looked at is what is mounted: both go through one descriptor.
-func (b bind) mount(f *folder, users *os.File) error {
-	fd, st, err := b.open()
+func (b bind) mount(f *folder, users *os.File, below func() ([]hostMount, error)) error {
+	fd, st, err := b.open(below)
 	if err != nil {
 		return err
 	}

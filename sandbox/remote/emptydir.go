@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/moby/sys/mountinfo"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -89,21 +88,21 @@ func (p *plan) emptyDir(m specs.Mount) (*agentapi.Tmpfs, error) {
 // path leads to; "" if it is none.
 func volumeOf(device uint64, path string) (volume, below string, err error) {
 	nearest := ""
-	_, err = mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
-		if unix.Mkdev(uint32(m.Major), uint32(m.Minor)) != device {
-			return true, false
-		}
-		if m.Root == "/" && filepath.Base(filepath.Dir(m.Mountpoint)) == emptyDirPlugin {
-			volume = m.Mountpoint
-		}
-		rest, ok := strings.CutPrefix(path+"/", strings.TrimSuffix(m.Mountpoint, "/")+"/")
-		if ok && len(m.Mountpoint) >= len(nearest) {
-			nearest, below = m.Mountpoint, filepath.Join(m.Root, rest)
-		}
-		return true, false
-	})
+	mounts, err := hostMounts()
 	if err != nil {
 		return "", "", fmt.Errorf("look where %s is mounted: %w", path, err)
+	}
+	for _, m := range mounts {
+		if m.device != device {
+			continue
+		}
+		if m.root == "/" && filepath.Base(filepath.Dir(m.point)) == emptyDirPlugin {
+			volume = m.point
+		}
+		rest, ok := strings.CutPrefix(path+"/", strings.TrimSuffix(m.point, "/")+"/")
+		if ok && len(m.point) >= len(nearest) {
+			nearest, below = m.point, filepath.Join(m.root, rest)
+		}
 	}
 	return volume, below, nil
 }

@@ -123,7 +123,7 @@ func TestPointIsThereAlready(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, source := range []string{"dir", "file"} {
-			if err := (bind{name: name, source: filepath.Join(host, source)}).mount(f, nil); !errors.Is(err, fs.ErrExist) {
+			if err := (bind{name: name, source: filepath.Join(host, source)}).mount(f, nil, hostMounts); !errors.Is(err, fs.ErrExist) {
 				t.Errorf("%s over a link to %s: %v", source, leads, err)
 			}
 		}
@@ -133,7 +133,7 @@ func TestPointIsThereAlready(t *testing.T) {
 	if err := errors.Join(os.Rename(filepath.Join(s.mounts(), "c"), elsewhere), os.Symlink(target, filepath.Join(s.mounts(), "c"))); err != nil {
 		t.Fatal(err)
 	}
-	if err := (bind{name: "3", source: filepath.Join(host, "dir")}).mount(f, nil); err != nil {
+	if err := (bind{name: "3", source: filepath.Join(host, "dir")}).mount(f, nil, hostMounts); err != nil {
 		t.Error(err)
 	}
 	if got, err := os.ReadFile(filepath.Join(elsewhere, "3/inner")); string(got) != "three" {

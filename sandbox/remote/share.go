@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -100,8 +101,9 @@ func (s share) add(id string, binds []bind, users *os.File) (retErr error) {
 		return fmt.Errorf("share with the guest: %w", err)
 	}
 	defer func() { _ = f.Close() }()
+	below := sync.OnceValues(hostMounts)
 	for _, b := range binds {
-		if err := b.mount(f, users); err != nil {
+		if err := b.mount(f, users, below); err != nil {
 			return fmt.Errorf("share %s with the guest: %w", b.source, err)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -246,6 +248,58 @@ func TestShareRefusesWhatIsBelow(t *testing.T) {
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.procs"); errors.Is(err, fs.ErrNotExist) { // the tmpfs of cgroup v1
 		if err := share("/sys/fs/cgroup", true); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("the cgroups: %v", err)
+		}
+	}
+}
+
+// A mount whose line in the table is longer than any buffer has no volume refused.
+func TestShareBesideLongLine(t *testing.T) {
+	s, host := openShare(t)
+	layers, merged, volume := filepath.Join(host, strings.Repeat("l", 200)), filepath.Join(host, "merged"), filepath.Join(host, "volume")
+	if err := errors.Join(os.Mkdir(layers, 0o755), os.Mkdir(merged, 0o755), os.Mkdir(volume, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		t.Skipf("there is no overlay: %v", err)
+	}
+	defer func() { _ = unix.Close(fs) }()
+	for n := range 400 {
+		layer := filepath.Join(layers, strconv.Itoa(n))
+		if err := errors.Join(os.Mkdir(layer, 0o755), unix.FsconfigSetString(fs, "lowerdir+", layer)); err != nil {
+			t.Skipf("an overlay takes no layer by itself: %v", err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		t.Fatal(err)
+	}
+	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(mount) }()
+	if err := unix.MoveMount(mount, "", unix.AT_FDCWD, merged, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(merged, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || !slices.ContainsFunc(strings.Split(string(table), "\n"), func(line string) bool { return len(line) > 64<<10 }) {
+		t.Fatalf("no line of the table is long, %v", err)
+	}
+	binds := []bind{{name: "0", source: volume, rec: true}}
+	if err := errors.Join(check(binds), s.add("c", binds, nil), s.remove("c")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUnescape(t *testing.T) {
+	for in, want := range map[string]string{`/a`: "/a", `/with\040blanks\134`: `/with blanks\`, `\`: `\`, `\04`: `\04`, `\999`: `\999`} {
+		if got := unescape(in); got != want {
+			t.Errorf("%q is %q, want %q", in, got, want)
 		}
 	}
 }

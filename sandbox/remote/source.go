@@ -3,13 +3,11 @@
 package remote
 
 import (
-	"cmp"
 	"fmt"
 	"os"
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -59,19 +57,16 @@ func mayShare(fd int, st *unix.Stat_t) error {
 
 // mayShareBelow judges what is mounted below what an O_PATH descriptor is of,
 // and would be shared with it. What is hidden under another mount counts too.
-func mayShareBelow(fd int) error {
+func mayShareBelow(fd int, mounts []hostMount) error {
 	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
 		return err
 	}
-	var refused error
-	_, err = mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
-		_, kernels := kernelFilesystems[m.FSType]
-		if !kernels || m.Mountpoint == path || !strings.HasPrefix(m.Mountpoint, strings.TrimSuffix(path, "/")+"/") {
-			return true, false
+	for _, m := range mounts {
+		_, kernels := kernelFilesystems[m.filesystem]
+		if kernels && m.point != path && strings.HasPrefix(m.point, strings.TrimSuffix(path, "/")+"/") {
+			return fmt.Errorf("%s is mounted at %s in it, %s: %w", m.filesystem, m.point, isKernels, errdefs.ErrInvalidArgument)
 		}
-		refused = fmt.Errorf("%s is mounted at %s in it, %s: %w", m.FSType, m.Mountpoint, isKernels, errdefs.ErrInvalidArgument)
-		return true, true
-	})
-	return cmp.Or(refused, err)
+	}
+	return nil
 }

@@ -29,9 +29,21 @@ type Conn struct {
 	// Of the message that is being read.
 	unread int // bytes
 	id     uint32
-	// unwritten is the rest in bytes of the message that is being written.
-	unwritten int
+	// Of the message that is being written.
+	unwritten int // bytes
+	answers   bool
+
+	owed atomic.Int64
 }
+
+// The types of messages that are counted.
+const (
+	request  = 1
+	response = 2
+)
+
+// Owed is how many requests have come that were not answered, to the last byte.
+func (c *Conn) Owed() int { return int(c.owed.Load()) }
 
 // New makes a turnstile of a connection. Once over is closed it lets everything
 // through: it has to be before the server is closed, which then reads no more.
@@ -51,8 +63,12 @@ func (c *Conn) Read(p []byte) (int, error) {
 		c.unread = len(header) // of a torn one, what there is
 		if err == nil {
 			var length int
-			length, c.id = parse(header)
+			var kind byte
+			length, c.id, kind = parse(header)
 			c.unread += length
+			if kind == request {
+				c.owed.Add(1)
+			}
 		}
 	}
 	n, err := c.in.Read(p[:min(len(p), c.unread)])
@@ -76,12 +92,15 @@ func (c *Conn) take() {
 // server writes a whole header at once.
 func (c *Conn) Write(p []byte) (int, error) {
 	if c.unwritten == 0 && len(p) >= headerSize {
-		length, id := parse(p)
+		length, id, kind := parse(p)
 		c.await(id)
-		c.unwritten = headerSize + length
+		c.unwritten, c.answers = headerSize+length, kind == response
 	}
 	n, err := c.Conn.Write(p)
-	c.unwritten = max(0, c.unwritten-n)
+	if c.unwritten = max(0, c.unwritten-n); c.unwritten == 0 && c.answers {
+		c.answers = false
+		c.owed.Add(-1)
+	}
 	return n, err
 }
 
@@ -95,6 +114,6 @@ func (c *Conn) await(id uint32) {
 	}
 }
 
-func parse(header []byte) (length int, id uint32) {
-	return int(binary.BigEndian.Uint32(header)), binary.BigEndian.Uint32(header[4:])
+func parse(header []byte) (length int, id uint32, kind byte) {
+	return int(binary.BigEndian.Uint32(header)), binary.BigEndian.Uint32(header[4:]), header[8]
 }

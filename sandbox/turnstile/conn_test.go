@@ -61,6 +61,42 @@ func TestAnAnswerWaitsForItsRequest(t *testing.T) {
 	})
 }
 
+// An answer is owed from when its request is seen until its last byte is out.
+func TestAnswersAreOwed(t *testing.T) {
+	turn(t, append(message(1, "one"), message(3, "three")...), func(c *turnstile.Conn, _ *bytes.Buffer, _ chan struct{}) {
+		want := func(n int) {
+			t.Helper()
+			if owed := c.Owed(); owed != n {
+				t.Errorf("%d answers are owed, want %d", owed, n)
+			}
+		}
+		write := func(p []byte) {
+			t.Helper()
+			if _, err := c.Write(p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		buf := make([]byte, 4096)
+		for n := range 2 {
+			want(n)
+			if _, err := c.Read(buf); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want(2)
+		answer := message(1, "answer")
+		answer[8] = 2 // a response
+		write(answer[:headerSize])
+		want(2)
+		write(answer[headerSize:])
+		want(1)
+		data := message(1, "data")
+		data[8] = 3 // of a stream, which is no answer
+		write(data)
+		want(1)
+	})
+}
+
 func TestAnEndingServerIsNotHeldBack(t *testing.T) {
 	turn(t, message(1, ""), func(c *turnstile.Conn, out *bytes.Buffer, over chan struct{}) {
 		if _, err := c.Read(make([]byte, 64)); err != nil {

@@ -14,6 +14,9 @@
 // this one. A server of our own is a protocol to get right again. A connection
 // that is closed now and then loses containerd its shim.
 //
+// As it sees every message it also knows how many answers are owed ([Conn.Owed]), which
+// the server does not tell: one that ends waits for them.
+//
 // It is for servers of unary methods. One that fails a stream whose handler has
 // answered already waits for itself.
 //

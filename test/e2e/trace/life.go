@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/ttrpc"
 	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"berth/test/e2e/conformance/daemon"
 )
@@ -44,10 +45,10 @@ func (p *phase) do(name string, f func() error) error {
 	return nil
 }
 
-// live is the life of a container, as containerd asks for it: it starts, has one
-// exec, is killed and deleted.
-func live(ctx context.Context, d *daemon.Daemon, w *watch, id string) ([]*phase, error) {
-	up, exec, down := &phase{name: "start-up"}, &phase{name: "exec"}, &phase{name: "end"}
+// live is the life of a container, as containerd asks for it: it starts, has some
+// execs, one after the other, is killed and deleted.
+func live(ctx context.Context, d *daemon.Daemon, w *watch, id string, execs int) ([]*phase, error) {
+	up, down := &phase{name: "start-up"}, &phase{name: "end"}
 	bundle, err := d.Bundle(id, "", []string{"forever"}, nil)
 	if err != nil {
 		return nil, err
@@ -62,30 +63,12 @@ func live(ctx context.Context, d *daemon.Daemon, w *watch, id string) ([]*phase,
 	if err != nil {
 		return nil, err
 	}
-	steps := []struct {
-		in   *phase
-		name string
-		do   func() error
-	}{
+	begin := []step{
 		{up, "shim start", func() (err error) { shim, err = d.Start(ctx, bundle); return err }},
 		{up, "Create", func() error { _, err := shim.Task.Create(ctx, req); return err }},
 		{up, "Start", func() error { _, err := shim.Task.Start(ctx, &task.StartRequest{ID: id}); return err }},
-		{exec, "Exec", func() error {
-			_, err := shim.Task.Exec(ctx, &task.ExecProcessRequest{ID: id, ExecID: "e", Spec: spec})
-			return err
-		}},
-		{exec, "Start", func() error {
-			_, err := shim.Task.Start(ctx, &task.StartRequest{ID: id, ExecID: "e"})
-			return err
-		}},
-		{exec, "Wait", func() error {
-			_, err := shim.Task.Wait(ctx, &task.WaitRequest{ID: id, ExecID: "e"})
-			return err
-		}},
-		{exec, "Delete", func() error {
-			_, err := shim.Task.Delete(ctx, &task.DeleteRequest{ID: id, ExecID: "e"})
-			return err
-		}},
+	}
+	end := []step{
 		{down, "Kill", func() error {
 			_, err := shim.Task.Kill(ctx, &task.KillRequest{ID: id, Signal: uint32(unix.SIGKILL)})
 			return err
@@ -98,19 +81,65 @@ func live(ctx context.Context, d *daemon.Daemon, w *watch, id string) ([]*phase,
 		}},
 		{down, "shim delete", func() error { _, err := d.Delete(bundle); return err }},
 	}
-	for _, s := range steps {
-		if err := s.in.do(s.name, s.do); err != nil {
+	if err := take(begin); err != nil {
+		return nil, err
+	}
+	phases := []*phase{up}
+	for range execs {
+		exec := &phase{name: "exec"}
+		if err := take(execSteps(ctx, exec, shim, id, spec)); err != nil {
 			return nil, err
 		}
+		phases = append(phases, exec)
+	}
+	if err := take(end); err != nil {
+		return nil, err
 	}
 	if err := w.settle(); err != nil {
 		return nil, err
 	}
-	phases := []*phase{up, exec, down}
+	phases = append(phases, down)
 	for _, p := range phases {
 		p.processes = w.descendants(p.begin(), p.end())
 	}
 	return phases, nil
+}
+
+// step is a call, and the phase that it is in.
+type step struct {
+	in   *phase
+	name string
+	do   func() error
+}
+
+func take(steps []step) error {
+	for _, s := range steps {
+		if err := s.in.do(s.name, s.do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func execSteps(ctx context.Context, in *phase, shim *daemon.Shim, id string, spec *anypb.Any) []step {
+	return []step{
+		{in, "Exec", func() error {
+			_, err := shim.Task.Exec(ctx, &task.ExecProcessRequest{ID: id, ExecID: "e", Spec: spec})
+			return err
+		}},
+		{in, "Start", func() error {
+			_, err := shim.Task.Start(ctx, &task.StartRequest{ID: id, ExecID: "e"})
+			return err
+		}},
+		{in, "Wait", func() error {
+			_, err := shim.Task.Wait(ctx, &task.WaitRequest{ID: id, ExecID: "e"})
+			return err
+		}},
+		{in, "Delete", func() error {
+			_, err := shim.Task.Delete(ctx, &task.DeleteRequest{ID: id, ExecID: "e"})
+			return err
+		}},
+	}
 }
 
 // ignoreClosed: the shim may have closed the connection before us.

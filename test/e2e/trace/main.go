@@ -32,7 +32,7 @@ func main() {
 
 type options struct {
 	shim, runtime, svg string
-	lives              int
+	lives, execs       int
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -42,6 +42,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&o.runtime, "runtime", "", "path of runc, which the shim is told to run; empty: the shim runs what it does by default")
 	flags.StringVar(&o.svg, "svg", "", "the file to draw")
 	flags.IntVar(&o.lives, "lives", 40, "lives to take the median of")
+	flags.IntVar(&o.execs, "execs", 0, "draw one exec of a series, the median of so many in one container, instead of lives")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -56,7 +57,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if o.runtime != "" {
 		title += " over the command line of " + filepath.Base(o.runtime)
 	}
-	if err := os.WriteFile(o.svg, draw(title, o.lives, phases), 0o644); err != nil {
+	what := fmt.Sprintf("the median of %d lives, phase by phase", o.lives)
+	if o.execs > 0 {
+		what = fmt.Sprintf("one exec of a series, the median of %d", o.execs)
+	}
+	if err := os.WriteFile(o.svg, draw(title+": "+what, phases), 0o644); err != nil {
 		return err
 	}
 	return explain(out, title, phases)
@@ -101,9 +106,12 @@ func medians(ctx context.Context, o options) (_ []*phase, retErr error) {
 	}
 	defer func() { retErr = errors.Join(retErr, w.close()) }()
 
+	if o.execs > 0 {
+		return medianExec(ctx, d, w, o.execs)
+	}
 	var all [][]*phase // by phase, then by life
 	for i := range o.lives + 1 {
-		life, err := live(ctx, d, w, fmt.Sprintf("t%d", i))
+		life, err := live(ctx, d, w, fmt.Sprintf("t%d", i), 1)
 		if err != nil {
 			return nil, err
 		}
@@ -117,8 +125,23 @@ func medians(ctx context.Context, o options) (_ []*phase, retErr error) {
 	}
 	var middle []*phase
 	for _, list := range all {
-		slices.SortFunc(list, func(a, b *phase) int { return cmp.Compare(a.took(), b.took()) })
-		middle = append(middle, list[len(list)/2])
+		middle = append(middle, median(list))
 	}
 	return middle, nil
+}
+
+// medianExec is that of so many in a row in one container, of which the first have
+// cold caches and no attach to a cgroup just before them.
+func medianExec(ctx context.Context, d *daemon.Daemon, w *watch, execs int) ([]*phase, error) {
+	const cold = 5
+	life, err := live(ctx, d, w, "t", execs+cold)
+	if err != nil {
+		return nil, err
+	}
+	return []*phase{median(life[1+cold : len(life)-1])}, nil
+}
+
+func median(list []*phase) *phase {
+	slices.SortFunc(list, func(a, b *phase) int { return cmp.Compare(a.took(), b.took()) })
+	return list[len(list)/2]
 }

@@ -23,7 +23,7 @@ const (
 )
 
 // draw is an SVG with a part for each phase, all to one scale.
-func draw(title string, lives int, phases []*phase) []byte {
+func draw(title string, phases []*phase) []byte {
 	var longest time.Duration
 	rows := 0
 	for _, p := range phases {
@@ -35,7 +35,7 @@ func draw(title string, lives int, phases []*phase) []byte {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="11">`+"\n",
 		left+width+right, height, left+width+right, height)
 	fmt.Fprint(&b, `<rect width="100%" height="100%" fill="white"/>`+"\n")
-	fmt.Fprintf(&b, `<text x="8" y="20" font-size="14">%s: the median of %d lives, phase by phase</text>`+"\n", html.EscapeString(title), lives)
+	fmt.Fprintf(&b, `<text x="8" y="20" font-size="14">%s</text>`+"\n", html.EscapeString(title))
 	fmt.Fprintf(&b, `<text x="8" y="36"><tspan fill="%s">■</tspan> a call of containerd <tspan fill="%s">■</tspan> a process from exec to exit <tspan fill="%s">■</tspan> from fork to exec; times in ms</text>`+"\n",
 		inCall, inProgram, inFork)
 	y := 60

@@ -26,6 +26,7 @@ var knownOfControl = map[string]string{
 	"own HungCallSparesItself/update":        runtimeInline,
 	"own ClientLeaves/start":                 "sometimes the next client's start fails, its runtime killed, and the container then hangs (compare #11674)",
 	"own ClientLeavesDelete":                 "answers nothing meanwhile, and then stays for nobody",
+	"own EndAwaitsAnswers":                   "stays for nobody",
 	"own StartTwice":                         plainError,
 	"own StartAfterExit":                     plainError,
 	"own DeleteOfRunning":                    plainError,
