@@ -97,6 +97,7 @@ func (c *call) run() {
 		}
 	}()
 	growStack()
+	hearIgnored()
 	c.tid <- unix.Gettid()
 	if c.err = c.enter(); c.err == nil {
 		c.err = c.f(c)
