@@ -60,6 +60,7 @@ func TestShippedRuntimes(t *testing.T) {
 		Sandboxer   string   `toml:"sandboxer"`
 		Annotations []string `toml:"pod_annotations"`
 		NoDevices   bool     `toml:"privileged_without_host_devices"`
+		AllDevices  bool     `toml:"privileged_without_host_devices_all_devices_allowed"`
 		Options     any      `toml:"options"`
 	}
 	type containerd struct {

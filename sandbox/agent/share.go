@@ -62,7 +62,7 @@ func unmountAt(point string) error {
 		defer func() { _ = unix.Close(fd) }()
 		err = unix.Unmount(fmt.Sprintf("/proc/self/fd/%d", fd), unix.MNT_DETACH)
 	}
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) { // gone already
+	if slices.ContainsFunc([]error{unix.EINVAL, unix.ENOENT, unix.ENOTDIR, unix.ESTALE}, func(gone error) bool { return errors.Is(err, gone) }) {
 		return nil
 	}
 	return err

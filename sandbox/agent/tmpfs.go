@@ -42,14 +42,19 @@ func (s *server) makeTmpfs(c *container, all []*agentapi.Tmpfs) error {
 	return nil
 }
 
-// mountTmpfs mounts one. No more fits in than there is memory for: what is in it,
-// unlike a process, cannot be killed when there is none left.
+// mountTmpfs mounts one. No more fits in than seven eighths of the memory that there is:
+// what is in it, unlike a process, cannot be killed when there is none left. What
+// other volumes will have is not known.
 func mountTmpfs(dir string, t *agentapi.Tmpfs) error {
-	size := t.Size
 	available, err := memoryAvailable()
 	if err != nil {
 		return err
 	}
+	size := available - available/8
+	if t.Size > 0 { // of the host's, 0 is that it has no limit; the kernel reads size=0 so, too
+		size = min(size, t.Size)
+	}
+	size = max(size, uint64(os.Getpagesize()))
 	flags := uintptr(0)
 	for _, o := range t.Options {
 		f, ok := mountFlags[o]
@@ -61,7 +66,7 @@ func mountTmpfs(dir string, t *agentapi.Tmpfs) error {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return err
 	}
-	options := fmt.Sprintf("mode=%o,uid=%d,gid=%d,size=%d", t.Mode&0o7777, t.Uid, t.Gid, min(size, available))
+	options := fmt.Sprintf("mode=%o,uid=%d,gid=%d,size=%d", t.Mode&0o7777, t.Uid, t.Gid, size)
 	return unix.Mount("tmpfs", dir, "tmpfs", flags, options)
 }
 

@@ -22,7 +22,7 @@ const (
 	hostMagic  = "\xbeBERTH\x00H"
 	guestMagic = "\xbeBERTH\x00G"
 
-	version = 1
+	version = 2
 
 	// maxStale is how many bytes before a greeting are dropped: a guest's driver
 	// may hold 4 MiB of an earlier session's, and sockets some more.

@@ -24,7 +24,8 @@ const (
 )
 
 // shmName is the pod's /dev/shm among what its containers have in common in the
-// guest's memory. No emptyDir has the name: those have a dot in it.
+// guest's memory, as it is among what the CRI has of a pod on the host (containerd,
+// CRI-O). What else is mounted at /dev/shm is a volume like any other. No emptyDir has the name: those have a dot in it.
 const shmName = "shm"
 
 // defaultShm is what the CRI gives a pod, in bytes.
@@ -33,8 +34,11 @@ const defaultShm = 64 << 20
 // inMemory is what a mount becomes whose source is the pod's in memory, on the host as in
 // the guest: a file system of the guest's. It is nil for any other.
 func (p *plan) inMemory(m specs.Mount) (*agentapi.Tmpfs, error) {
+	if len(m.UIDMappings) > 0 { // the host's kernel can map them
+		return nil, nil
+	}
 	t, err := p.emptyDir(m)
-	if t != nil || err != nil || filepath.Clean(m.Destination) != "/dev/shm" {
+	if t != nil || err != nil || filepath.Clean(m.Destination) != "/dev/shm" || filepath.Base(m.Source) != shmName {
 		return t, err
 	}
 	t = &agentapi.Tmpfs{Name: shmName, Size: defaultShm, Mode: 0o1777, Options: []string{"nosuid", "nodev", "noexec"}}
@@ -49,10 +53,9 @@ func (p *plan) inMemory(m specs.Mount) (*agentapi.Tmpfs, error) {
 	return t, nil
 }
 
-// emptyDir is for such a volume, or a directory in one. One whose ids are to be mapped
-// is left to the host, whose kernel can.
+// emptyDir is for such a volume, or a directory in one.
 func (p *plan) emptyDir(m specs.Mount) (*agentapi.Tmpfs, error) {
-	if !strings.Contains(m.Source, "/"+emptyDirPlugin+"/") && !strings.Contains(m.Source, "/"+subPathDir+"/") || len(m.UIDMappings) > 0 {
+	if !strings.Contains(m.Source, "/"+emptyDirPlugin+"/") && !strings.Contains(m.Source, "/"+subPathDir+"/") {
 		return nil, nil
 	}
 	var st unix.Stat_t

@@ -59,6 +59,8 @@ func TestEmptyDirs(t *testing.T) {
 		"a part":                {source: part, at: "/c", want: whole, parts: "a=2750 a/b=2750 -> /disks/1/memory0"},
 		"a directory in it":     {source: filepath.Join(cache, "a"), at: "/c", want: whole, parts: "a=2750 -> /disks/1/memory0"},
 		"its ids are mapped":    {source: cache, at: "/c", mapped: true},
+		"mapped at /dev/shm":    {source: cache, at: "/dev/shm", mapped: true},
+		"a secret at /dev/shm":  {source: secret, at: "/dev/shm"},
 		"on disk":               {source: disk, at: "/c"},
 		"a part of one on disk": {source: diskPart, at: "/c"},
 		"on disk at /dev/shm":   {source: "/proc/self", at: "/dev/shm"},

@@ -109,11 +109,15 @@ func matches(rule *int64, number int64) bool { return rule == nil || *rule == -1
 // guestRules are the rules without those that allow what has its number from the
 // host: block devices, because in the guest it is other disks that have such
 // numbers; devices whose drivers are given a number when they are loaded, as that
-// of the agent's port is; and devices that are passed through.
+// of the agent's port is; and devices that are passed through. A rule for all of one
+// kind has those among them.
 func guestRules(rules []specs.LinuxDeviceCgroup, devices []specs.LinuxDevice) []specs.LinuxDeviceCgroup {
 	return slices.DeleteFunc(slices.Clone(rules), func(r specs.LinuxDeviceCgroup) bool {
-		if !r.Allow || matches(r.Major, -1) && matches(r.Minor, -1) {
+		if !r.Allow {
 			return false
+		}
+		if matches(r.Major, -1) && matches(r.Minor, -1) { // all devices, or that all may be made
+			return r.Type != "" && r.Type != "a" && r.Access != "m"
 		}
 		return r.Type != "c" || mayBeDynamic(r.Major) || slices.ContainsFunc(devices, func(d specs.LinuxDevice) bool {
 			return vfio.Is(d) && matches(r.Major, d.Major) && matches(r.Minor, d.Minor)

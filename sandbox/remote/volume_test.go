@@ -30,6 +30,8 @@ func TestGuestRules(t *testing.T) {
 		"a disk that is denied":  {specs.LinuxDeviceCgroup{Type: "b", Access: "rwm"}, true},
 		"nodes of any":           {allow("c", -1, -1, "m"), true},
 		"all of a privileged":    {allow("a", -1, -1, "rwm"), true},
+		"all of one kind":        {allow("b", -1, -1, "rwm"), false},
+		"all of the other":       {allow("c", -1, -1, "rw"), false},
 		"/dev/null":              {allow("c", 1, 3, "rwm"), true},
 		"terminals":              {allow("c", 136, -1, "rwm"), true},
 		"/dev/net/tun":           {allow("c", 10, 200, "rwm"), true},

@@ -120,7 +120,7 @@ func (c *Config) shareJail(args []string, parent int, cgroups []string) *jail.Sp
 	return &jail.Spec{
 		Path: c.Virtiofsd, Args: args, Cgroups: cgroups,
 		Shown: append([]string{c.Virtiofsd}, libraries...), Shared: c.Share,
-		Proc: true, Settings: []string{"fs/file-max"}, // its own limit of files is a part of that
+		Proc: true, Settings: []string{"fs/file-max", "fs/nr_open"}, // its own limit of files is a part of that
 		Capabilities: shareCapabilities, Parent: parent,
 	}
 }

@@ -86,7 +86,7 @@ func TestShareDaemonIsConfined(t *testing.T) {
 	pid := r.up(c).share.Pid()
 	t.Run("threads", func(t *testing.T) {
 		// QEMU's library begins a thread of its own (RCU) before virtiofsd can have a
-		// filter. It has what the jail gave, which is nothing to mount or to trace with.
+		// filter. It has what the jail gave, which is no right to mount or to trace here.
 		early := slices.DeleteFunc(threadsOf(t, pid), func(tid int) bool { return statusOf(t, tid, "Seccomp") == "2" })
 		if len(early) > 1 {
 			t.Errorf("the threads %v are without a filter", early)

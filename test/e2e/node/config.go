@@ -104,6 +104,7 @@ Root = '@DIR@/runc'
 runtime_type = 'io.containerd.vm.v2'
 pod_annotations = ['berth.dev/*', 'io.katacontainers.*']
 privileged_without_host_devices = true
+privileged_without_host_devices_all_devices_allowed = true
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu-users]
 runtime_type = 'io.containerd.runc.v2'
 runtime_path = '@BIN@/containerd-shim-gpu-v2'
