@@ -83,10 +83,9 @@ func takeOver(ctx context.Context, id Identity) {
 // letGo has a shim that lives forget a container that was cleaned up behind
 // its back, and end if it was the last. containerd gives a shim up that it
 // could not load in time, and then nobody would ever tell it.
-//
-// It is given all the time that is left: on a machine that is busy enough for
-// containerd to give up, a second can be too little, and the shim would stay.
 func letGo(ctx context.Context, id Identity) {
+	ctx, cancel := context.WithTimeout(ctx, replayTimeout)
+	defer cancel()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", id.SocketPath)
 	if err != nil {
