@@ -18,9 +18,6 @@ import (
 // calls before TestMain or any test has control.
 var (
 	shimFlag = flag.String("shim", "", "path of the shim binary to test")
-	// The suites call a container after the test, and the runtime its cgroup after
-	// the container: two runs at the same time could not tell theirs apart.
-	runFlag  = flag.String("suites.run", "run", "what the tests' names, and so the containers' ids, have in them")
 	skipFlag = flag.String("suites.skip", "", "comma-separated suites not to run")
 )
 
@@ -49,14 +46,12 @@ func TestShim(t *testing.T) {
 		{"layers", shimtest.NewLayersSuite(config).Run},
 		{"stress", shimtest.NewStressSuite(config, shimtest.StressOptions{}).Run},
 	}
-	t.Run(*runFlag, func(t *testing.T) {
-		for _, suite := range suites {
-			t.Run(suite.name, func(t *testing.T) {
-				if slices.Contains(skip, suite.name) {
-					t.Skipf("suite %s left out by the caller", suite.name)
-				}
-				suite.run(t)
-			})
-		}
-	})
+	for _, suite := range suites {
+		t.Run(suite.name, func(t *testing.T) {
+			if slices.Contains(skip, suite.name) {
+				t.Skipf("suite %s left out by the caller", suite.name)
+			}
+			suite.run(t)
+		})
+	}
 }

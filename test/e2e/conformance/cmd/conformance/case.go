@@ -73,6 +73,7 @@ func runCase(ctx context.Context, c testCase, shim, runtimeDir string) (*outcome
 	if err != nil {
 		return nil, fmt.Errorf("copy the shim: %w", err)
 	}
+	before := testCgroups()
 	ctx, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
 	var output bytes.Buffer
@@ -88,7 +89,7 @@ func runCase(ctx context.Context, c testCase, shim, runtimeDir string) (*outcome
 		return nil, fmt.Errorf("run %s: %w", c.binary, err)
 	}
 	o := &outcome{output: output.String(), hung: ctx.Err() != nil, verdicts: parse(output.String())}
-	left, err := sweep(dir)
+	left, err := sweep(dir, before)
 	if err != nil {
 		return nil, fmt.Errorf("clean up after %s: %w", filepath.Base(c.binary), err)
 	}

@@ -135,8 +135,8 @@ func (t *table) upstream(ctx context.Context, p *programs, test upstreamTest) er
 	}
 	c := testCase{
 		binary: p.upstream,
-		args: []string{"-test.run", "^TestShim$/^" + runName + "$/^" + test.suite + "$/^" + test.test + "$",
-			"-suites.run", runName, "-test.timeout", timeout.String()},
+		args: []string{"-test.run", "^TestShim$/^" + test.suite + "$/^" + test.test + "$",
+			"-test.timeout", timeout.String()},
 		env:   []string{"SHIMTEST_TESTBIN=" + p.testbin},
 		limit: limit,
 	}
@@ -144,7 +144,7 @@ func (t *table) upstream(ctx context.Context, p *programs, test upstreamTest) er
 	if err != nil {
 		return err
 	}
-	full := "TestShim/" + runName + "/" + name
+	full := "TestShim/" + name
 	t.add(row{
 		name: "upstream " + name, shim: upstreamVerdict(o.shim, full), control: upstreamVerdict(o.control, full), vm: upstreamVerdict(o.vm, full),
 	}, o)

@@ -13,25 +13,25 @@ import (
 	"berth/test/e2e/conformance/daemon"
 )
 
-// runName is in the name of each upstream test, and so in those of its cgroups:
-// another run on this machine must not be taken for what this one left.
-var runName = fmt.Sprint(os.Getpid())
-
-// testCgroups returns the cgroups of the upstream tests of this run, which name none
+// testCgroups returns the cgroups that the upstream tests make, which name none
 // in their specs: the runtime calls them after the container, and the vm shim
 // those of its machines, in every hierarchy.
-func testCgroups() []string {
-	var found []string
-	for _, parent := range []string{"", "*/", "berth/", "*/berth/"} {
-		paths, _ := filepath.Glob("/sys/fs/cgroup/" + parent + "testshim-" + runName + "-*") // well formed
-		found = append(found, paths...)
+func testCgroups() map[string]bool {
+	found := map[string]bool{}
+	for _, pattern := range []string{
+		"/sys/fs/cgroup/testshim-*", "/sys/fs/cgroup/*/testshim-*", "/sys/fs/cgroup/berth/testshim-*", "/sys/fs/cgroup/*/berth/testshim-*",
+	} {
+		paths, _ := filepath.Glob(pattern) // well formed
+		for _, path := range paths {
+			found[path] = true
+		}
 	}
 	return found
 }
 
 // sweep ends and removes all that a case left and says in words what that was;
-// "" if it was nothing.
-func sweep(dir string) (string, error) {
+// "" if it was nothing. before is what testCgroups returned before it.
+func sweep(dir string, before map[string]bool) (string, error) {
 	var words []string
 	var errs []error
 	pids, err := daemon.Processes(dir)
@@ -53,14 +53,15 @@ func sweep(dir string) (string, error) {
 			errs = append(errs, err)
 		}
 	}
-	cgroups := testCgroups()
-	for _, path := range cgroups {
-		if err := os.Remove(path); err != nil {
-			errs = append(errs, err)
+	cgroups := 0
+	for path := range testCgroups() {
+		// One that is busy belongs to somebody else's run.
+		if !before[path] && os.Remove(path) == nil {
+			cgroups++
 		}
 	}
-	if len(cgroups) > 0 {
-		words = append(words, fmt.Sprintf("%d cgroup directories", len(cgroups)))
+	if cgroups > 0 {
+		words = append(words, fmt.Sprintf("%d cgroup directories", cgroups))
 	}
 	errs = append(errs, os.RemoveAll(dir))
 	return strings.Join(words, ", "), errors.Join(errs...)
