@@ -172,6 +172,6 @@ func TestNetDevice(t *testing.T) {
 	}
 	wantSame(t, "", seen[0], seen[1])
 	if text, _ := seen[1]["exec"].(string); !strings.Contains(text, "10.1.2.3/24") {
-		t.Errorf("the container has %q", text)
+		t.Errorf("the container has %q; create: %v", text, seen[1]["create"])
 	}
 }
