@@ -74,10 +74,16 @@ func lowerMemlock() {
 	_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &own) // a limit may always be lowered
 }
 
-// inheritMemlock gives a process of a container the limit that it would inherit were
-// no other call under way that has raised it.
+// inheritMemlock gives a process of a container the limit that it would inherit had no
+// other call under way raised it. Where none has, it is left to inherit, as runc does:
+// the library sets limits from outside, for which a user namespace's process can be out of reach
+// of a program without CAP_SYS_RESOURCE. A call that raises it only now comes too late to be seen.
 func inheritMemlock(limits []configs.Rlimit) []configs.Rlimit {
 	if slices.ContainsFunc(limits, func(l configs.Rlimit) bool { return l.Type == unix.RLIMIT_MEMLOCK }) {
+		return limits
+	}
+	var now unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &now); err != nil || now == ownMemlock() {
 		return limits
 	}
 	own := ownMemlock()
