@@ -55,7 +55,9 @@ func (d *Daemon) Leftovers() (Leftovers, error) {
 	var left Leftovers
 	pids, perr := Processes(d.Dir+"/", d.Name)
 	mounts, merr := Mounts(d.Dir + "/")
-	cgroups, members, cerr := findCgroups(d.Name)
+	cgroups, members, cerr := Cgroups(d.Name)
+	// Not the parent itself: runtimes make it and do not remove it.
+	cgroups = slices.DeleteFunc(cgroups, func(path string) bool { return filepath.Base(path) == d.Name })
 	seen := map[int]bool{}
 	for _, pid := range append(pids, members...) {
 		if !seen[pid] {
@@ -127,16 +129,20 @@ func Mounts(prefix string) ([]string, error) {
 	return mounts, nil
 }
 
-// findCgroups returns the cgroups below the parent named, in every hierarchy,
-// deepest first, and the processes in them. The parent itself is not among them:
-// runtimes make it and do not remove it.
-func findCgroups(parent string) (cgroups []string, members []int, err error) {
-	for _, root := range cgroupParents(parent) {
+// Cgroups returns the cgroups that the pattern matches below the root of any
+// hierarchy, and those below them, deepest first, and the processes in them.
+func Cgroups(pattern string) (cgroups []string, members []int, err error) {
+	roots, err := filepath.Glob(filepath.Join(cgroupRoot, "*", pattern)) // v1
+	if err != nil {
+		return nil, nil, err
+	}
+	v2, _ := filepath.Glob(filepath.Join(cgroupRoot, pattern))
+	for _, root := range append(roots, v2...) {
 		walk := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
-			if err != nil || !entry.IsDir() || path == root {
+			if err != nil || !entry.IsDir() {
 				return err
 			}
 			cgroups = append([]string{path}, cgroups...)
@@ -156,19 +162,10 @@ func findCgroups(parent string) (cgroups []string, members []int, err error) {
 	return cgroups, members, err
 }
 
-// cgroupParents returns the parent's directory in every hierarchy that has one.
-func cgroupParents(parent string) []string {
-	found, _ := filepath.Glob(filepath.Join(cgroupRoot, "*", parent)) // the pattern is well formed
-	if _, err := os.Stat(filepath.Join(cgroupRoot, parent)); err == nil {
-		found = append(found, filepath.Join(cgroupRoot, parent))
-	}
-	return found
-}
-
 func removeCgroups(parent string) error {
-	cgroups, _, err := findCgroups(parent)
+	cgroups, _, err := Cgroups(parent)
 	errs := []error{err}
-	for _, path := range append(cgroups, cgroupParents(parent)...) {
+	for _, path := range cgroups {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

@@ -42,7 +42,7 @@ func newHostWith(t *testing.T, runtime string) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := daemon.New(daemon.Config{Shim: *shimFlag, Runtime: runtime, Payload: *payloadFlag, Dir: dir, Name: "berth-" + token(t), Guest: *guestFlag})
+	d, err := daemon.New(daemon.Config{Shim: *shimFlag, Runtime: runtime, Payload: *payloadFlag, Dir: dir, Name: *nameFlag + "-" + token(t), Guest: *guestFlag})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 // Flags can only be declared before the testing package parses them.
 var (
 	shimFlag    = flag.String("shim", "", "path of the shim binary to test")
+	nameFlag    = flag.String("name", "berth", "what the names of daemons, and so of cgroups, begin with")
 	runtimeFlag = flag.String("runtime", "", "path of the OCI runtime")
 	fakeFlag    = flag.String("fakeoci", "", "path of the fake OCI runtime")
 	payloadFlag = flag.String("payload", "", "path of the program that containers run")

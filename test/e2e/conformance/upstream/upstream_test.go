@@ -18,6 +18,9 @@ import (
 // calls before TestMain or any test has control.
 var (
 	shimFlag = flag.String("shim", "", "path of the shim binary to test")
+	// The suites call a container after the test, and the runtime its cgroup after
+	// the container: runs at the same time must not take each other's for their own.
+	nameFlag = flag.String("name", "run", "what the names of the tests have in them, unique on the host")
 	skipFlag = flag.String("suites.skip", "", "comma-separated suites not to run")
 )
 
@@ -46,12 +49,14 @@ func TestShim(t *testing.T) {
 		{"layers", shimtest.NewLayersSuite(config).Run},
 		{"stress", shimtest.NewStressSuite(config, shimtest.StressOptions{}).Run},
 	}
-	for _, suite := range suites {
-		t.Run(suite.name, func(t *testing.T) {
-			if slices.Contains(skip, suite.name) {
-				t.Skipf("suite %s left out by the caller", suite.name)
-			}
-			suite.run(t)
-		})
-	}
+	t.Run(*nameFlag, func(t *testing.T) {
+		for _, suite := range suites {
+			t.Run(suite.name, func(t *testing.T) {
+				if slices.Contains(skip, suite.name) {
+					t.Skipf("suite %s left out by the caller", suite.name)
+				}
+				suite.run(t)
+			})
+		}
+	})
 }

@@ -43,6 +43,7 @@ type testCase struct {
 
 // outcome is what a case's process printed, by test name, and what it left.
 type outcome struct {
+	name     string // of the run, which upstream tests have in theirs
 	verdicts map[string]verdict
 	output   string
 	left     string // what had to be cleaned away, in words
@@ -54,13 +55,14 @@ var startLine = regexp.MustCompile(`(?m)^=== RUN\s+(\S+)`)
 
 // runCase runs the case in a private directory, which is also its TMPDIR and
 // holds a copy of the shim: processes are told apart from those of others by
-// that path, here and in the upstream leak check.
+// that path, here and in the upstream leak check, and cgroups by its last part,
+// which no other case has at the same time.
 func runCase(ctx context.Context, c testCase, shim, runtimeDir string) (*outcome, error) {
 	dir, err := os.MkdirTemp("", "bc")
 	if err != nil {
 		return nil, err
 	}
-	bin := filepath.Join(dir, "bin")
+	name, bin := filepath.Base(dir), filepath.Join(dir, "bin")
 	if err := os.Mkdir(bin, 0o755); err != nil {
 		return nil, err
 	}
@@ -73,11 +75,10 @@ func runCase(ctx context.Context, c testCase, shim, runtimeDir string) (*outcome
 	if err != nil {
 		return nil, fmt.Errorf("copy the shim: %w", err)
 	}
-	before := testCgroups()
 	ctx, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
 	var output bytes.Buffer
-	cmd := exec.CommandContext(ctx, c.binary, append([]string{"-test.v", "-shim", private}, c.args...)...)
+	cmd := exec.CommandContext(ctx, c.binary, append([]string{"-test.v", "-shim", private, "-name", name}, c.args...)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "PATH="+bin+":"+runtimeDir+":"+os.Getenv("PATH"))
 	cmd.Env = append(cmd.Env, c.env...)
@@ -88,8 +89,8 @@ func runCase(ctx context.Context, c testCase, shim, runtimeDir string) (*outcome
 	if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
 		return nil, fmt.Errorf("run %s: %w", c.binary, err)
 	}
-	o := &outcome{output: output.String(), hung: ctx.Err() != nil, verdicts: parse(output.String())}
-	left, err := sweep(dir, before)
+	o := &outcome{name: name, output: output.String(), hung: ctx.Err() != nil, verdicts: parse(output.String())}
+	left, err := sweep(dir)
 	if err != nil {
 		return nil, fmt.Errorf("clean up after %s: %w", filepath.Base(c.binary), err)
 	}

@@ -135,7 +135,7 @@ func (t *table) upstream(ctx context.Context, p *programs, test upstreamTest) er
 	}
 	c := testCase{
 		binary: p.upstream,
-		args: []string{"-test.run", "^TestShim$/^" + test.suite + "$/^" + test.test + "$",
+		args: []string{"-test.run", "^TestShim$/./^" + test.suite + "$/^" + test.test + "$", // in between is the case's name
 			"-test.timeout", timeout.String()},
 		env:   []string{"SHIMTEST_TESTBIN=" + p.testbin},
 		limit: limit,
@@ -144,9 +144,8 @@ func (t *table) upstream(ctx context.Context, p *programs, test upstreamTest) er
 	if err != nil {
 		return err
 	}
-	full := "TestShim/" + name
 	t.add(row{
-		name: "upstream " + name, shim: upstreamVerdict(o.shim, full), control: upstreamVerdict(o.control, full), vm: upstreamVerdict(o.vm, full),
+		name: "upstream " + name, shim: upstreamVerdict(o.shim, name), control: upstreamVerdict(o.control, name), vm: upstreamVerdict(o.vm, name),
 	}, o)
 	return nil
 }
@@ -155,7 +154,7 @@ func upstreamVerdict(o *outcome, name string) verdict {
 	if o == nil {
 		return missing
 	}
-	v, ran := o.verdicts[name]
+	v, ran := o.verdicts["TestShim/"+o.name+"/"+name]
 	if !ran {
 		return missing
 	}
