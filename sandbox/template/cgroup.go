@@ -14,25 +14,29 @@ import (
 	"berth/process/cgroup"
 )
 
-// cgroupPath is where keepers are, and below it the machines that become
+// defaultCgroup is where keepers are, and below it the machines that become
 // templates: the memory of templates is theirs, and no pod's.
-const cgroupPath = "/berth/templates"
+const defaultCgroup = "/berth/templates"
 
 // cgroups are the directories of a keeper's cgroup.
-type cgroups struct{ made []string }
+type cgroups struct {
+	path string // below the root of each hierarchy
+	made []string
+}
 
 // joinCgroup leaves whatever cgroup the shim was started in, which may be a
 // pod's, and would not go as long as somebody is in it. Where memory is counted
 // the keeper gets one of its own, which several may share and the last removes.
-func joinCgroup() (g cgroups, _ error) {
-	loc, err := cgroup.Place(cgroupPath)
+func joinCgroup(path string) (g cgroups, _ error) {
+	g.path = path
+	loc, err := cgroup.Place(path)
 	if err != nil {
 		return g, fmt.Errorf("find a cgroup for the keeper: %w", err)
 	}
 	for controller, dir := range loc.Dirs {
 		g.made = append(g.made, dir.Path) // if not now, then with the first machine
 		sweep(dir.Path)
-		to := strings.TrimSuffix(dir.Path, cgroupPath)
+		to := strings.TrimSuffix(dir.Path, path)
 		if controller == cgroup.Unified || controller == "memory" {
 			to = dir.Path
 			if err := os.MkdirAll(to, 0o755); err != nil {
@@ -64,7 +68,7 @@ func sweep(dir string) {
 func (g cgroups) leave() error {
 	var errs []error
 	for _, dir := range g.made {
-		errs = append(errs, enter(strings.TrimSuffix(dir, cgroupPath)))
+		errs = append(errs, enter(strings.TrimSuffix(dir, g.path)))
 		for d := range 2 { // "/berth" is also where machines are whose container has no place of its own
 			if err := unix.Rmdir([]string{dir, filepath.Dir(dir)}[d]); err != nil {
 				if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.ENOENT) {

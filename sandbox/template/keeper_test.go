@@ -5,6 +5,7 @@ package template
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -25,7 +26,14 @@ func (r *rig) start(dir string, idle int) Request {
 	r.must(err)
 	q, err := For(r.ctx, r.Config, false)
 	r.must(err)
-	q.UIDBase, q.Idle = tester, idle
+	q.UIDBase, q.Idle, q.Cgroup = tester, idle, testCgroup
+	r.Cleanup(func() { // a test that fails does not come to its end
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		if err := End(ctx, dir); err != nil && !errors.Is(err, ErrNoKeeper) {
+			r.Error(err)
+		}
+	})
 	p, err := Start(r.Supervisor, []string{self, detacher, dir}, nil, q)
 	r.must(err)
 	<-p.Done()
@@ -42,14 +50,23 @@ func (r *rig) get(dir string, q Request) *vm.Template {
 	return t
 }
 
+// testCgroup is where the keepers of this program are, and of no other's tests.
+var testCgroup = fmt.Sprintf("/berth-template-%d/templates", os.Getpid())
+
+// keeperCgroups are the directories of testCgroup, or of what is above it.
+func keeperCgroups() (dirs []string) {
+	for _, hierarchy := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup"} { // v1, v2
+		found, _ := filepath.Glob(hierarchy + filepath.Dir(testCgroup))
+		dirs = append(dirs, found...)
+	}
+	return dirs
+}
+
 // noCgroup checks that the last keeper has removed its cgroups.
 func noCgroup(t *testing.T) {
 	t.Helper()
-	for _, pattern := range []string{"/sys/fs/cgroup/*/berth/templates", "/sys/fs/cgroup/berth/templates"} {
-		left, _ := filepath.Glob(pattern)
-		for _, dir := range left {
-			t.Errorf("%s is left", dir)
-		}
+	if left := keeperCgroups(); len(left) > 0 {
+		t.Errorf("cgroups are left: %v", left)
 	}
 }
 
@@ -67,6 +84,9 @@ func TestKeeper(t *testing.T) {
 	tpl := r.get(dir, q)
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("others may come to the keeper: %v, %v", info.Mode(), err)
+	}
+	if len(keeperCgroups()) == 0 {
+		t.Errorf("it is not in %s", testCgroup)
 	}
 
 	t.Run("one at a time", func(t *testing.T) {

@@ -21,6 +21,10 @@ type Request struct {
 	// Idle is how long the first keeper of this request stays that nobody asks
 	// for anything, in seconds.
 	Idle int `json:"idle"`
+	// Cgroup is where the first keeper of this request is, in the form of an OCI
+	// spec's cgroupsPath, two names long: the last one to leave removes both.
+	// Empty is /berth/templates.
+	Cgroup string `json:"cgroup,omitempty"`
 
 	// Key is vm.TemplateKey, as who asks computes it.
 	Key       string      `json:"key,omitempty"`

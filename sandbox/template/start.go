@@ -121,7 +121,11 @@ func Keep(ctx context.Context, dir, request string) error {
 	if err != nil {
 		return err
 	}
-	g, err := joinCgroup()
+	path := q.Cgroup
+	if path == "" {
+		path = defaultCgroup
+	}
+	g, err := joinCgroup(path)
 	if err != nil {
 		p.close()
 		return err
@@ -132,7 +136,7 @@ func Keep(ctx context.Context, dir, request string) error {
 	}
 	sup := process.NewSupervisor()
 	defer sup.Close()
-	k := &keeper{idle: time.Duration(q.Idle) * time.Second, cgroup: cgroupPath, sup: sup, log: os.Stderr, leave: g.leave}
+	k := &keeper{idle: time.Duration(q.Idle) * time.Second, cgroup: path, sup: sup, log: os.Stderr, leave: g.leave}
 	k.run(ctx, p, &q)
 	return k.left
 }
