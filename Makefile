@@ -130,7 +130,7 @@ test-gpu: ## Run on a machine with an NVIDIA GPU, changing no setting of it (roo
 guest: setup build ## Build the image that guests of the vm shim boot from into GUEST (/var/lib/berth/guest)
 	@scripts/guest/build $(GUEST)
 
-guests: setup build ## Boot guests and run a part of test-vm, as CI does (root; without QEMU it says so, and passes)
+guests: setup build ## Boot guests and run a part of test-vm, as CI does (root; without QEMU it says so, and passes unless BERTH_REQUIRE_GUESTS=1)
 	@scripts/guest/test quick
 
 test-vm: setup build ## Boot guests, and drive a private containerd whose pods they are (root; emulated where KVM does not run them)
