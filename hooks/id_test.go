@@ -67,6 +67,7 @@ func FuzzSpec(f *testing.F) {
 	f.Add([]byte(plain))
 	f.Add([]byte(`{"Hostname":"x","root":{"path":"r"},"mounts":[{"destination":"/a","x":1}],"annotations":{"a":"\ud800"}}`))
 	f.Add([]byte(`null`))
+	f.Add([]byte(`{"hostname":{}}`))
 	f.Fuzz(func(t *testing.T, config []byte) {
 		s, err := LoadSpec(bundleWith(t, string(config)), "c1")
 		if err != nil {
@@ -77,6 +78,12 @@ func FuzzSpec(f *testing.F) {
 		}
 		if err := (Sanity{}).Create(t.Context(), s); err != nil && !errdefs.IsInvalidArgument(err) {
 			t.Errorf("class of %v", err)
+		}
+		if _, err := s.OCI(); err != nil { // what Create does not ask for may be anything
+			if !errdefs.IsInvalidArgument(err) {
+				t.Errorf("class of %v", err)
+			}
+			return
 		}
 		if raw, err := s.patched(); err != nil || raw != nil {
 			t.Errorf("a spec without edits became %s, %v", raw, err)
