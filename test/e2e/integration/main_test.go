@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,10 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	if err := knownRuntimes(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	n, err := node.Start(context.Background(), node.Config{Shim: grouped(*group), Systemd: *systemd})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "start node:", err)
@@ -61,14 +66,28 @@ type runtimeCase struct {
 	guest   bool   // containers have a kernel of their own
 }
 
-// eachRuntime runs a test for each runtime, named by it.
-func eachRuntime(t *testing.T, test func(t *testing.T, r runtimeCase)) {
-	t.Helper()
-	for _, r := range []runtimeCase{
+func allRuntimes() []runtimeCase {
+	return []runtimeCase{
 		{name: node.PodRuntime, handler: node.PodHandler},
 		{name: node.VMRuntime, handler: node.VMHandler, guest: true},
 		{name: node.RuncRuntime, handler: node.RuncHandler, control: true},
-	} {
+	}
+}
+
+// knownRuntimes refuses a name for which no test would run, and all would pass.
+func knownRuntimes() error {
+	for name := range strings.SplitSeq(*runtimes, ",") {
+		if !slices.ContainsFunc(allRuntimes(), func(r runtimeCase) bool { return r.name == name }) {
+			return fmt.Errorf("-runtimes names %q: there are %s, %s and %s", name, node.PodRuntime, node.VMRuntime, node.RuncRuntime)
+		}
+	}
+	return nil
+}
+
+// eachRuntime runs a test for each runtime, named by it.
+func eachRuntime(t *testing.T, test func(t *testing.T, r runtimeCase)) {
+	t.Helper()
+	for _, r := range allRuntimes() {
 		if strings.Contains(*runtimes, r.name) {
 			t.Run(r.handler, func(t *testing.T) { test(t, r) })
 		}

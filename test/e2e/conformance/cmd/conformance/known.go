@@ -10,6 +10,9 @@ const (
 	groupSocket   = "only the socket of a shim without a group is removed, and only by Shutdown"
 )
 
+// takesMinutes names the own tests that are skipped without -long. No other may be.
+var takesMinutes = map[string]bool{"own EventsWhileAwayForLong": true}
+
 // knownOfControl names the own tests that containerd-shim-runc-v2 of containerd
 // 2.4.2 is known to fail.
 var knownOfControl = map[string]string{
