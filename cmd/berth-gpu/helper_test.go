@@ -17,13 +17,16 @@ import (
 	wire "berth/gpu/nvml"
 	"berth/test/fakenvml"
 	"berth/test/leak"
+	"berth/test/shelter"
 )
 
 // What all tests share: the unmodified helper, linked as the Makefile links it; one that dies where
 // it is told to; and the fake.
 var helper, mortal, library string
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(shelter.Main(func() int { return testMain(m) }))
+}
 
 func testMain(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "berth-gpu-")

@@ -17,12 +17,17 @@ import (
 	"berth/process/cgroup"
 	"berth/test/fakedriver"
 	"berth/test/leak"
+	"berth/test/shelter"
 )
 
 // built is where the helper and the fake daemon are.
 var built string
 
 func TestMain(m *testing.M) {
+	os.Exit(shelter.Main(func() int { return run(m) }))
+}
+
+func run(m *testing.M) int {
 	code := 1
 	if err := build(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -30,7 +35,7 @@ func TestMain(m *testing.M) {
 		code = leak.Main(m)
 	}
 	_ = os.RemoveAll(built)
-	os.Exit(code)
+	return code
 }
 
 func build() (err error) {

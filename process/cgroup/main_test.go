@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"berth/test/shelter"
 )
 
 // roleVariable makes the test binary one of the processes that tests put in
@@ -29,6 +31,10 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVariable); role != "" {
 		os.Exit(play(role))
 	}
+	os.Exit(shelter.Main(func() int { return run(m) }))
+}
+
+func run(m *testing.M) int {
 	code := m.Run()
 	if left := leftCgroups(); len(left) > 0 {
 		fmt.Fprintln(os.Stderr, "cgroups left behind:", left)
@@ -38,7 +44,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "descriptors left open:", fds)
 		code = 1
 	}
-	os.Exit(code)
+	return code
 }
 
 // selfLocation is where the test itself is.

@@ -20,6 +20,7 @@ import (
 	"berth/process"
 	"berth/process/oci"
 	"berth/test/leak"
+	"berth/test/shelter"
 )
 
 // attack is the path of the hostile program, built before any supervisor reaps
@@ -30,6 +31,13 @@ var attack string
 var runc = os.Getenv("BERTH_RUNC")
 
 func TestMain(m *testing.M) {
+	if landHere() != nil { // its parent is in it already (TestRootless)
+		os.Exit(run(m))
+	}
+	os.Exit(shelter.Main(func() int { return run(m) }))
+}
+
+func run(m *testing.M) int {
 	noteBeginning()
 	dir, err := os.MkdirTemp("", "berth-native-*")
 	if attack = os.Getenv("BERTH_ATTACK"); err == nil && attack == "" { // one for machines without the go command
@@ -41,11 +49,11 @@ func TestMain(m *testing.M) {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
 	code := leak.Main(m)
 	_ = os.RemoveAll(dir)
-	os.Exit(code)
+	return code
 }
 
 // limit turns a hang into a failure.
@@ -75,7 +83,7 @@ func newBox(t *testing.T, script string) *box {
 		t.Fatal(err)
 	}
 	name := strings.NewReplacer("/", "-", "#", "-").Replace(strings.TrimPrefix(t.Name(), "Test"))
-	b := &box{T: t, sup: sup, id: fmt.Sprintf("nat%d-%s", os.Getpid(), name), bundle: filepath.Join(dir, "bundle"), rootfs: filepath.Join(dir, "rootfs")}
+	b := &box{T: t, sup: sup, id: fmt.Sprintf("berth-nat-%d-%s", os.Getpid(), name), bundle: filepath.Join(dir, "bundle"), rootfs: filepath.Join(dir, "rootfs")}
 	b.driver = &Driver{Root: filepath.Join(dir, "root"), Dir: b.bundle, Supervisor: sup, SystemdCgroup: underSystemd}
 	b.must(os.Mkdir(b.bundle, 0o700))
 	for _, d := range []string{"bin", "proc", "dev", "tmp"} {

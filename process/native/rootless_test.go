@@ -38,7 +38,7 @@ func TestRootless(t *testing.T) {
 			}
 			enter := func(int) {}
 			if l.cgroups {
-				name := fmt.Sprintf("nat%d-land%d", os.Getpid(), i)
+				name := fmt.Sprintf("berth-nat-%d-land%d", os.Getpid(), i)
 				enter = delegate(t, name)
 				cmd.Env = append(cmd.Env, cgroupKey+"="+name)
 			}

@@ -15,6 +15,7 @@ import (
 
 	"berth/process"
 	"berth/test/fakeoci"
+	"berth/test/shelter"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -29,7 +30,9 @@ var (
 	rootfs string
 )
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(shelter.Main(func() int { return testMain(m) }))
+}
 
 func testMain(m *testing.M) int {
 	flag.Parse()
@@ -91,7 +94,7 @@ func newBox(t *testing.T, binary string, args ...string) *box {
 		}
 		return '-'
 	}, t.Name())
-	b := &box{t: t, id: fmt.Sprintf("oci-%d-%s", os.Getpid(), name), bundle: filepath.Join(dir, "bundle")}
+	b := &box{t: t, id: fmt.Sprintf("berth-oci-%d-%s", os.Getpid(), name), bundle: filepath.Join(dir, "bundle")}
 	b.cli = &CLI{Binary: binary, Root: filepath.Join(dir, "root"), Dir: b.bundle, Supervisor: sup}
 	if err := os.Mkdir(b.bundle, 0o700); err != nil {
 		t.Fatal(err)

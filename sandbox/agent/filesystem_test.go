@@ -73,6 +73,10 @@ func TestBindFollowsNoLink(t *testing.T) {
 		os.Symlink("plain", filepath.Join(disk, "way"))); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // what has been bound if a link was followed, too
+		for unix.Unmount(target, unix.MNT_DETACH) == nil {
+		}
+	})
 	s := &server{}
 	bind := func(name string) error {
 		return s.makeMount(t.Context(), &agentapi.Mount{Type: "bind", Source: filepath.Join(disk, name), Target: target})

@@ -63,7 +63,7 @@ func newGuestHostOver(t *testing.T, runc string) *guestHost {
 			t.Error(err)
 		}
 		for _, parent := range []string{"/sys/fs/cgroup/*/berth", "/sys/fs/cgroup/berth"} { // v1, v2
-			if left, _ := filepath.Glob(fmt.Sprintf("%s/rt%d-*", parent, os.Getpid())); len(left) > 0 {
+			if left, _ := filepath.Glob(fmt.Sprintf("%s/berth-rt-%d-*", parent, os.Getpid())); len(left) > 0 {
 				t.Errorf("cgroups are left: %v", left)
 			}
 			dirs, _ := filepath.Glob(parent)

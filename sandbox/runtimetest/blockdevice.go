@@ -14,15 +14,28 @@ import (
 )
 
 // loop is a block device of this host's, of 16 MiB in a file.
-func (r *Pod) loop(file string) (node string) {
+func (r *Pod) loop(file string) *os.File {
 	r.Helper()
 	f, err := os.Create(file)
 	r.must(err)
 	defer f.Close()
 	r.must(f.Truncate(16 << 20))
-	node = strings.TrimSpace(r.command("losetup", "-f", "--show", file))
-	r.Cleanup(func() { r.command("losetup", "-d", node) })
-	return node
+	return r.attach(file)
+}
+
+// attach makes a file a block device, which goes when what it returns is closed, as it
+// is at the latest by the end of this program.
+func (r *Pod) attach(file string) *os.File {
+	r.Helper()
+	node := strings.TrimSpace(r.command("losetup", "-f", "--show", file))
+	f, err := os.Open(node)
+	if err != nil {
+		r.command("losetup", "-d", node)
+		r.Fatal(err)
+	}
+	r.Cleanup(func() { _ = f.Close() })
+	r.command("losetup", "-d", node) // as soon as nobody has it open
+	return f
 }
 
 // AddDevice asks for one more device.
@@ -48,7 +61,8 @@ func (b *Box) device(node, path, access string) {
 func testBlockDevice(r *Pod) {
 	r.exist("ls", "dd", "stat", "mknod", "grep")
 	file := filepath.Join(r.dir, "disk")
-	node := r.loop(file)
+	disk := r.loop(file)
+	node := disk.Name()
 	image := r.ext4("root", r.rootfs)
 	other := r.Box("other", "sleep 1000") // has a disk of its own
 	other.spec.Root, other.mounts = &specs.Root{Path: "rootfs"}, []sandbox.Mount{{Type: "ext4", Source: image, Options: []string{"loop"}}}
@@ -66,6 +80,7 @@ done`)
 	if out := b.output(); out != "block special file 640 7 7\n" {
 		r.Errorf("output %q", out)
 	}
+	r.must(disk.Sync()) // as the last one does who closes it
 	if got, _ := os.ReadFile(file); !strings.HasPrefix(string(got), "written\n") {
 		r.Errorf("the device has %q", got[:16])
 	}
@@ -134,14 +149,14 @@ func testDiskInUse(r *Pod) {
 	}
 	point := filepath.Join(r.dir, "point")
 	r.must(os.Mkdir(point, 0o700))
-	node := strings.TrimSpace(r.command("losetup", "-f", "--show", image))
-	r.Cleanup(func() { _, _ = r.tryCommand("losetup", "-d", node) }) // it may have gone
+	loop := r.attach(image)
+	node := loop.Name()
 	r.must(unix.Mount(node, point, "ext4", 0, ""))
 	r.Cleanup(func() { _ = unix.Unmount(point, unix.MNT_DETACH) })
 	try("mounted", node, "in use on the host")
 	try("backed", image, "the host has it at "+node)
 	r.must(unix.Unmount(point, 0))
-	r.command("losetup", "-d", node)
+	r.must(loop.Close())
 
 	f, err := os.OpenFile(image, os.O_RDWR, 0)
 	r.must(err)

@@ -40,22 +40,16 @@ func RunDisks(t *testing.T, newHost func(*testing.T) Host) {
 // command runs a program that makes or reads file systems.
 func (r *Pod) command(name string, args ...string) string {
 	r.Helper()
-	out, err := r.tryCommand(name, args...)
-	if err != nil {
-		r.Fatalf("%s %v: %v: %s", name, args, err, out)
-	}
-	return out
-}
-
-// tryCommand is command that returns the error.
-func (r *Pod) tryCommand(name string, args ...string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err != nil {
 		path = "/sbin/" + name // which is not in everybody's PATH
 	}
 	defer r.host.Supervisor.Spare().Release() // its exit is this caller's to wait for
 	out, err := exec.Command(path, args...).CombinedOutput()
-	return string(out), err
+	if err != nil {
+		r.Fatalf("%s %v: %v: %s", name, args, err, out)
+	}
+	return string(out)
 }
 
 // ext4 is an image with what is in dir, if that is not empty.

@@ -110,7 +110,7 @@ type Box struct {
 // Box makes a bundle that runs a script of the shell.
 func (r *Pod) Box(id, script string) *Box {
 	r.Helper()
-	b := &Box{Pod: r, ID: fmt.Sprintf("rt%d-%s", os.Getpid(), id)}
+	b := &Box{Pod: r, ID: fmt.Sprintf("berth-rt-%d-%s", os.Getpid(), id)}
 	b.bundle = filepath.Join(r.dir, id)
 	r.must(os.Mkdir(b.bundle, 0o700))
 	b.spec = &specs.Spec{

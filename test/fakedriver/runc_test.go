@@ -58,7 +58,7 @@ func bundle(t *testing.T, d *Driver, args ...string) string {
 		"mounts": []dict{{"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}, {"destination": "/proc", "type": "proc", "source": "proc"},
 			bind("/usr/bin/nvidia-smi"), bind("/usr/lib/x86_64-linux-gnu/libcuda.so.570.124.06")},
 		"linux": dict{"devices": devices, "resources": dict{"devices": rules}, "namespaces": []dict{{"type": "pid"}, {"type": "mount"}},
-			"cgroupsPath": "/berth-fakedriver-test/" + filepath.Base(dir)},
+			"cgroupsPath": testCgroup + "/" + filepath.Base(dir)},
 	}
 	data, err := json.Marshal(spec)
 	if err != nil {
@@ -109,11 +109,14 @@ func TestContainer(t *testing.T) {
 	}
 }
 
-// removeCgroups removes the parent of the containers' cgroups, which runc leaves.
+// testCgroup is the parent of the containers' cgroups, and of no other program's.
+var testCgroup = fmt.Sprintf("/berth-fakedriver-%d", os.Getpid())
+
+// removeCgroups removes it, which runc leaves.
 func removeCgroups(t *testing.T) {
 	t.Helper()
-	for _, pattern := range []string{"/sys/fs/cgroup/*/berth-fakedriver-test", "/sys/fs/cgroup/berth-fakedriver-test"} {
-		found, _ := filepath.Glob(pattern) // the patterns are well-formed
+	for _, hierarchy := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup"} { // v1, v2
+		found, _ := filepath.Glob(hierarchy + testCgroup) // the patterns are well-formed
 		for _, dir := range found {
 			if err := os.Remove(dir); err != nil {
 				t.Error(err)

@@ -54,6 +54,7 @@ func newHost(t *testing.T) *host {
 	}
 	h := &host{id: "berth-compat-" + hex.EncodeToString(random[:]), snapshotter: "overlayfs", sockets: map[string]bool{}}
 	h.dir = filepath.Join("/tmp", h.id)
+	t.Cleanup(func() { h.takeApart(t) })
 	h.tools = filepath.Join(checkout, ".tools", "bin")
 	h.runc = filepath.Join(h.tools, "runc")
 	for _, dir := range []string{"", "root", "state", "tmp", "bin", "dropin", "fifo", "runc", "pods"} {
@@ -84,7 +85,6 @@ func newHost(t *testing.T) *host {
 	if err := os.Symlink(h.shim, filepath.Join(h.dir, "dropin", "containerd-shim-runc-v2")); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { h.takeApart(t) })
 	return h
 }
 
