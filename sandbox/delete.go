@@ -82,6 +82,7 @@ func (c *Container) stopCreated(ctx context.Context) error {
 	if err := ignoreNotFound(os.Signal(unix.SIGKILL)); err != nil {
 		return err
 	}
+	c.thawForeign()
 	_, err := c.Wait(ctx, "")
 	return err
 }

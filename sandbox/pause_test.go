@@ -46,6 +46,30 @@ func TestKillOfAnExecInAPausedContainer(t *testing.T) {
 	r.wait(c, "e")
 }
 
+// A container that something else has frozen, as runc's pause does, dies of SIGKILL all the
+// same, also one that was never started.
+func TestKillOfAContainerFrozenByOthers(t *testing.T) {
+	for name, started := range map[string]bool{"running": true, "created": false} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			c := r.create("a", "sleep", fakeoci.Plan{})
+			if started {
+				if _, err := c.Start(r.ctx(), ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.freeze(c)
+			if started {
+				r.kill(c, "")
+				r.wait(c, "")
+			}
+			if d, err := c.Delete(r.ctx(), ""); err != nil || d.Exit.Status != 137 {
+				t.Errorf("delete: %+v, %v", d, err)
+			}
+		})
+	}
+}
+
 // A container that was thawed behind the shim's back can be resumed.
 func TestResumeOfAThawedContainer(t *testing.T) {
 	r := newRig(t)

@@ -170,12 +170,23 @@ func (c *Container) Kill(ctx context.Context, exec string, sig unix.Signal, all 
 	if err := os.Signal(sig); err != nil {
 		return err
 	}
-	if state == Paused && sig == unix.SIGKILL && cg != nil {
-		// A frozen process dies only when it thaws (cgroup v1). An exec has no
-		// such state: it stays frozen with its container, and dies at Resume.
+	// A frozen process dies only when it thaws (cgroup v1). An exec has no
+	// such state: it stays frozen with its container, and dies at Resume.
+	switch {
+	case state == Paused && sig == unix.SIGKILL && cg != nil:
 		return cg.Thaw()
+	case exec == "" && sig == unix.SIGKILL:
+		c.thawForeign()
 	}
 	return nil
+}
+
+// thawForeign undoes what somebody else, as `runc pause`, has done to a container
+// that is to die. In a guest there is nobody else.
+func (c *Container) thawForeign() {
+	if _, here := c.cgroup.Load().(localCgroup); here {
+		c.thaw()
+	}
 }
 
 // Pid is a process in a container.
