@@ -93,12 +93,29 @@ func (c *Container) tearDown(ctx context.Context) error {
 	ctx, cancel := bounded(ctx, deleteTimeout)
 	defer cancel()
 	c.thaw()
-	if err := ignoreNotFound(c.rt.Delete(ctx, c.req.ID, false)); err != nil {
+	err := c.rt.Delete(ctx, c.req.ID, false)
+	if errdefs.IsNotFound(err) { // as after a `runc delete`, or where its state was lost
+		err = c.removeCgroup(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	c.closeCgroup()
 	c.cutStarts()
 	return errors.Join(c.at.Unmount(c.req.Bundle), c.pod.cfg.Hooks.Delete(ctx, c.req.ID))
+}
+
+// removeCgroup removes the cgroup of a container that the runtime does not know. That
+// of a guest goes with the guest.
+func (c *Container) removeCgroup(ctx context.Context) error {
+	cg, here := c.cgroup.Load().(localCgroup)
+	if !here {
+		return nil
+	}
+	if err := cg.Remove(ctx); err != nil {
+		return fmt.Errorf("remove the cgroup of a container that the runtime does not know: %w", err)
+	}
+	return nil
 }
 
 func (c *Container) closeCgroup() {

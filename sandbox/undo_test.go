@@ -412,6 +412,23 @@ func TestFailedExecClosesStreams(t *testing.T) {
 	r.unused(out)
 }
 
+// The cgroup of a container that the runtime does not know any more goes with its delete.
+func TestDeleteOfAForgottenContainer(t *testing.T) {
+	r := newRig(t)
+	c := r.run("a", "exit 3", fakeoci.Plan{Verbs: map[string]fakeoci.Verb{
+		"delete": {Fail: &fakeoci.Fail{Message: "container does not exist"}},
+	}})
+	r.wait(c, "")
+	if _, err := c.Delete(r.ctx(), ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+		if left, _ := filepath.Glob(pattern + r.cgroup("a")); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	}
+}
+
 // An exec that fails because the init ends meanwhile says so, whatever the runtime
 // says. One that fails beside a running init does not.
 func TestExecThatTheExitOvertakes(t *testing.T) {
