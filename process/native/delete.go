@@ -4,12 +4,15 @@ package native
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/containerd/log"
 	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
 )
@@ -27,6 +30,11 @@ const (
 func (d *Driver) Delete(ctx context.Context, id string, force bool) error {
 	return d.do(ctx, "delete", d.Dir, func(*call) error {
 		c, err := d.load(id)
+		if isTorn(err) {
+			// Nobody can do anything with it any more, nor say so to whoever asks again.
+			log.L.WithError(err).WithField("container", id).Warn("runc's state of the container makes no sense, and is removed")
+			err = fmt.Errorf("%w: its state makes no sense: %w", libcontainer.ErrNotExist, err)
+		}
 		if errors.Is(err, libcontainer.ErrNotExist) {
 			// A create that was cut off leaves a directory without a state.
 			if rerr := os.RemoveAll(filepath.Join(d.Root, id)); rerr != nil {
@@ -53,6 +61,13 @@ func (d *Driver) Delete(ctx context.Context, id string, force bool) error {
 		}
 		return fmt.Errorf("%w %s that is not stopped: %s", errNotDeleted, id, status)
 	})
+}
+
+// isTorn tells that a state was read and is none: cut off, as after a crash of the host,
+// or written over. The command line refuses to delete such a container for good.
+func isTorn(err error) bool {
+	var syntax *json.SyntaxError
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &syntax)
 }
 
 // killAndDestroy kills the init, and without a pid namespace of their own all
