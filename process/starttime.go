@@ -15,15 +15,20 @@ import (
 // pid it names a process for good. It is field 22 of the stat file
 // (proc_pid_stat(5)). The second field may hold blanks and parentheses.
 func StartTime(pid int) (uint64, error) {
+	return statField("/proc/"+strconv.Itoa(pid)+"/stat", 22)
+}
+
+// statField reads a number after the second field of a stat file.
+func statField(path string, number int) (uint64, error) {
 	var room [1024]byte // 52 fields: a name of at most 64 bytes, a letter, and numbers
-	data, err := readOnce("/proc/"+strconv.Itoa(pid)+"/stat", room[:])
+	data, err := readOnce(path, room[:])
 	if err != nil {
 		return 0, err
 	}
 	_, rest, _ := bytes.Cut(data[max(0, bytes.LastIndexByte(data, ')')):], []byte(") "))
 	field := 3
 	for f := range bytes.FieldsSeq(rest) {
-		if field == 22 {
+		if field == number {
 			return strconv.ParseUint(string(f), 10, 64)
 		}
 		field++

@@ -166,12 +166,10 @@ func (c *Container) blameExit(err error) error {
 	if init == nil || errdefs.IsFailedPrecondition(err) {
 		return err
 	}
-	select {
-	case <-init.Done():
-		return fmt.Errorf("%w: %w", c.exitedError(), err)
-	default:
+	if !init.Ending() {
 		return err
 	}
+	return fmt.Errorf("%w: %w", c.exitedError(), err)
 }
 
 // killAndWait ends a process that nobody else will hear of.
