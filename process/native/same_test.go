@@ -70,19 +70,27 @@ func TestSameFromInside(t *testing.T) {
 			exec.Args = []string{"/bin/sh", "-c", outlook + "; echo end"}
 			process, err := json.Marshal(exec)
 			b.must(err)
-			seen := map[string][2]string{}
+			seen, states := map[string][2]string{}, map[string]map[string]any{}
+			noPivot := strings.Contains(name, "no-pivot")
 			for name, d := range map[string]driver{"native": b.driver, "command": b.cli()} {
 				init, out := newOutput(t), newOutput(t)
-				p, err := d.Create(t.Context(), &oci.CreateRequest{ID: b.id, Bundle: b.bundle, Streams: init, NoNewKeyring: true, NoPivotRoot: strings.Contains(t.Name(), "no-pivot")})
+				p, err := d.Create(t.Context(), &oci.CreateRequest{ID: b.id, Bundle: b.bundle, Streams: init, NoNewKeyring: true, NoPivotRoot: noPivot})
 				b.must(err)
 				b.must(d.Start(t.Context(), b.id))
 				b.until("the init has said all", func() bool { return strings.HasSuffix(init.text(), "end\n") })
 				e, err := d.Exec(t.Context(), &oci.ExecRequest{ID: b.id, ExecID: "e", Bundle: b.bundle, Process: process, Streams: out})
 				b.must(err)
 				b.status(e)
+				states[name] = b.state()
 				b.kill(p)
 				b.must(d.Delete(t.Context(), b.id, false))
 				seen[name] = [2]string{init.text(), out.text()}
+			}
+			wantSame(t, "state", states["command"], states["native"])
+			// By which of the two a root file system is entered cannot be seen from inside.
+			config, _ := states["native"]["config"].(map[string]any)
+			if set, _ := config["no_pivot_root"].(bool); set != noPivot {
+				t.Errorf("no_pivot_root is %v", config["no_pivot_root"])
 			}
 			for i, who := range []string{"init", "exec"} {
 				native, command := strings.Split(seen["native"][i], "\n"), strings.Split(seen["command"][i], "\n")

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // settings are the files of a cgroup that an update may change, of v1 and of v2.
@@ -134,6 +136,26 @@ func (b *box) resources() map[string]any {
 		b.Fatalf("the state has the cgroups %v, and their files are %v", state.Config.Cgroups, files)
 	}
 	return map[string]any{"state": state.Config.Cgroups, "files": files, "unit": b.unit()}
+}
+
+// An update leaves the device rules alone: others, as what hands out GPUs, have changed them.
+func TestUpdateLeavesDevices(t *testing.T) {
+	b := newBox(t, "sleep 1000")
+	dir := filepath.Join("/sys/fs/cgroup/devices", b.cgroup())
+	if _, err := os.Stat("/sys/fs/cgroup/devices/devices.allow"); err != nil {
+		t.Skip("cgroup v1 has no devices controller here, whose rules can be read")
+	}
+	b.spec.Linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}
+	p := b.run(nil)
+	const rule = "c 77:78 rw"
+	b.must(os.WriteFile(filepath.Join(dir, "devices.allow"), []byte(rule), 0))
+	b.must(b.driver.Update(t.Context(), b.id, []byte(`{"pids":{"limit":77}}`)))
+	rules, err := os.ReadFile(filepath.Join(dir, "devices.list"))
+	b.must(err)
+	if !strings.Contains(string(rules), rule+"\n") {
+		t.Errorf("the rule is gone: %s", rules)
+	}
+	b.kill(p)
 }
 
 // An update with null for an object, which the command line does not survive, is
