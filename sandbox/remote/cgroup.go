@@ -106,7 +106,13 @@ func (c *guestCgroup) Stats(dst []byte) (encoded []byte, typeURL string, err err
 
 // inside are the container's metrics as the guest has them.
 func (c *guestCgroup) inside() (*agentapi.StatsResponse, metrics, error) {
-	res, err := call(context.Background(), c.r, readTimeout, "read the metrics", c.r.agent.Stats, c.request())
+	limit, err := c.r.patience.left(time.Now())
+	if err != nil {
+		return nil, nil, err
+	}
+	began := time.Now()
+	res, err := call(context.Background(), c.r, limit, "read the metrics", c.r.agent.Stats, c.request())
+	c.r.patience.spend(began, time.Now())
 	if err != nil {
 		return nil, nil, err
 	}

@@ -160,6 +160,7 @@ type den struct {
 	*runtimetest.Pod
 	*liar
 	machine *fakeMachine
+	runtime *Runtime
 }
 
 func newDen(t *testing.T) *den {
@@ -189,6 +190,7 @@ func newDen(t *testing.T) *den {
 		Host: sandbox.ThisKernel(sup), Share: filepath.Join(dir, "share"), GuestShare: "/share",
 		Boot: func(context.Context, BootRequest) (Machine, error) { return d.machine, nil },
 	})
+	d.runtime = rt
 	d.Pod = runtimetest.NewPod(t, runtimetest.Host{
 		Supervisor: sup, Program: "/bin/busybox",
 		Runtime: func(configs.Runtime, string) (sandbox.Runtime, error) { return rt, nil },
