@@ -86,8 +86,8 @@ type Meter interface {
 	Stats(dst []byte) (encoded []byte, typeURL string, err error)
 }
 
-// Stats are the guest's own, in the form that the host's would have. Their form
-// is checked, not whether they are true. The sandbox of a pod, in which nothing
+// Stats are the guest's own, in the form that the host's would have: its numbers, not
+// its message, and not whether they are true. The sandbox of a pod, in which nothing
 // happens, stands for the machine: its are what that uses of the host beside
 // what the guest counts for the other containers.
 func (c *guestCgroup) Stats(dst []byte) (encoded []byte, typeURL string, err error) {
@@ -101,12 +101,18 @@ func (c *guestCgroup) Stats(dst []byte) (encoded []byte, typeURL string, err err
 	if res.TypeUrl == cgroup.TypeURLV2 && c.r.hostV1 {
 		return m.appendV1(dst), cgroup.TypeURLV1, nil
 	}
-	return append(dst, res.Metrics...), res.TypeUrl, nil
+	return m.append(dst, partsOf(res.TypeUrl), numbers{}, 0), res.TypeUrl, nil
 }
 
 // inside are the container's metrics as the guest has them.
 func (c *guestCgroup) inside() (*agentapi.StatsResponse, metrics, error) {
-	res, err := call(context.Background(), c.r, readTimeout, "read the metrics", c.r.agent.Stats, c.request())
+	limit, err := c.r.patience.left(time.Now())
+	if err != nil {
+		return nil, nil, err
+	}
+	began := time.Now()
+	res, err := call(context.Background(), c.r, limit, "read the metrics", c.r.agent.Stats, c.request())
+	c.r.patience.spend(began, time.Now())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -138,11 +144,7 @@ func (r *guest) overhead(dst []byte, meter Meter) (encoded []byte, typeURL strin
 		}
 	}
 	m.lessGuest(typeURL, inside)
-	parts := partsV1
-	if typeURL == cgroup.TypeURLV2 {
-		parts = partsV2
-	}
-	return m.append(dst, parts, numbers{}, 0), typeURL, nil
+	return m.append(dst, partsOf(typeURL), numbers{}, 0), typeURL, nil
 }
 
 func (r *guest) isSandbox(container string) bool {

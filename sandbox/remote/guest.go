@@ -74,12 +74,13 @@ type guest struct {
 	dead    chan struct{} // closed once the guest has ended, after why was set
 	why     error
 	// awaited is true once the guest's end is wanted.
-	awaited atomic.Bool
-	silence silence
-	late    chan struct{}            // capacity 1: who gives the guest a later network
-	untold  *agentapi.NetworkRequest // that network, until the guest has it. Who is in late has it
-	suspect sync.Mutex               // one at a time finds out whether the guest is deaf
-	disks   disks
+	awaited  atomic.Bool
+	silence  silence
+	patience patience
+	late     chan struct{}            // capacity 1: who gives the guest a later network
+	untold   *agentapi.NetworkRequest // that network, until the guest has it. Who is in late has it
+	suspect  sync.Mutex               // one at a time finds out whether the guest is deaf
+	disks    disks
 
 	paused   atomic.Bool   // the machine is stopped; changed by who is in the gate
 	stopping chan struct{} // that gate

@@ -3,6 +3,7 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -19,9 +20,11 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"berth/configs"
 	"berth/process"
+	"berth/process/cgroup"
 	"berth/sandbox"
 	"berth/sandbox/agentapi"
 	"berth/sandbox/mux"
@@ -157,6 +160,7 @@ type den struct {
 	*runtimetest.Pod
 	*liar
 	machine *fakeMachine
+	runtime *Runtime
 }
 
 func newDen(t *testing.T) *den {
@@ -186,6 +190,7 @@ func newDen(t *testing.T) *den {
 		Host: sandbox.ThisKernel(sup), Share: filepath.Join(dir, "share"), GuestShare: "/share",
 		Boot: func(context.Context, BootRequest) (Machine, error) { return d.machine, nil },
 	})
+	d.runtime = rt
 	d.Pod = runtimetest.NewPod(t, runtimetest.Host{
 		Supervisor: sup, Program: "/bin/busybox",
 		Runtime: func(configs.Runtime, string) (sandbox.Runtime, error) { return rt, nil },
@@ -346,6 +351,44 @@ func TestHostileStats(t *testing.T) {
 		d.stats = s
 		if m, _, err := b.C.Stats(nil); err == nil {
 			t.Errorf("%v was taken as %x", s, m)
+		}
+	}
+	d.tell(exitOf(d.process(0), 0))
+	b.Wait("")
+	b.Delete("")
+}
+
+// Of metrics that are a message the numbers are handed on, and nothing else: a text
+// that is none, or a list that is broken, in one container's would keep containerd
+// from telling those of any.
+func TestHostileStatsAreNumbers(t *testing.T) {
+	needRoot(t)
+	d := newDen(t)
+	b := d.Box("a", "").Run()
+	const evil = "\xff\xfe evil" // neither UTF-8 nor a message
+	text := protowire.AppendString(protowire.AppendTag(nil, 3, protowire.BytesType), evil)
+	for _, s := range []struct {
+		kind   string
+		number numbers
+		lists  []protowire.Number
+	}{
+		{cgroup.TypeURLV1, numbers{3, 1, 1}, []protowire.Number{1, 5, 6, 7}},
+		{cgroup.TypeURLV2, numbers{4, 32}, []protowire.Number{5, 6, 7, 9}},
+	} {
+		message := metrics{s.number: 4711}.append(nil, partsOf(s.kind), numbers{}, 0)
+		for _, list := range s.lists {
+			message = protowire.AppendBytes(protowire.AppendTag(message, list, protowire.BytesType), text)
+			message = protowire.AppendString(protowire.AppendTag(message, list, protowire.BytesType), evil)
+		}
+		d.stats = &agentapi.StatsResponse{TypeUrl: s.kind, Metrics: message}
+		got, kind, err := b.C.Stats(nil)
+		if err != nil || bytes.Contains(got, []byte("evil")) {
+			t.Errorf("%s: handed on as %q, %v", s.kind, got, err)
+			continue
+		}
+		m, err := decodeMetrics(got, kind)
+		if u := m.usage(kind); err != nil || u.cpu != 4711 && u.memory != 4711 {
+			t.Errorf("%s: handed on as %v, %v", s.kind, m, err)
 		}
 	}
 	d.tell(exitOf(d.process(0), 0))

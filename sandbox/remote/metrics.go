@@ -13,7 +13,10 @@ import (
 
 // metrics are what there is of a metrics message: its numbers, by the sequence of
 // field numbers that leads to each (github.com/containerd/cgroups/v3,
-// cgroup1/stats and cgroup2/stats). Lists and texts are left out.
+// cgroup1/stats and cgroup2/stats). Lists and texts are left out: one that
+// containerd cannot read has it answer for no container of the node
+// (ListContainerStats), and of those that it can it makes labels, whose number and
+// uniqueness would be a guest's to choose.
 type metrics map[numbers]uint64
 
 // numbers are up to three field numbers, 0 beyond the last.
@@ -28,14 +31,21 @@ var (
 // lastNumber is beyond all field numbers of both forms.
 const lastNumber = 40
 
-// decodeMetrics reads a message of either form.
-func decodeMetrics(b []byte, typeURL string) (metrics, error) {
-	parts := partsV2
+// partsOf are those of a form, nil for none.
+func partsOf(typeURL string) map[numbers]bool {
 	switch typeURL {
 	case cgroup.TypeURLV1:
-		parts = partsV1
+		return partsV1
 	case cgroup.TypeURLV2:
-	default:
+		return partsV2
+	}
+	return nil
+}
+
+// decodeMetrics reads a message of either form.
+func decodeMetrics(b []byte, typeURL string) (metrics, error) {
+	parts := partsOf(typeURL)
+	if parts == nil {
 		return nil, fmt.Errorf("the metrics are of type %.64q: %w", typeURL, errdefs.ErrUnknown)
 	}
 	m := make(metrics)
