@@ -181,7 +181,9 @@ func (c *Container) queueLocked(e Event) {
 }
 
 // flush hands the queued events to the sink and returns when those that were
-// queued before the call have been taken.
+// queued before the call have been taken. A panic of the sink costs the event that
+// it meets, and neither those behind it nor the caller, who may have queued none of
+// them.
 func (c *Container) flush() {
 	c.outboxGate <- struct{}{}
 	defer c.outboxGate.leave()
@@ -194,7 +196,7 @@ func (c *Container) flush() {
 			return
 		}
 		for _, e := range out {
-			c.pod.cfg.Sink(e)
+			c.despite(func() { c.pod.cfg.Sink(e) })
 		}
 	}
 }
