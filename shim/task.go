@@ -34,10 +34,8 @@ type taskService struct {
 	// socket is where the service is served.
 	socket string
 	group  configs.Group
-	// end has the server end, if it may, once the answers that are owed were sent;
-	// endNow does not wait for those to others.
-	end    func(may func() bool)
-	endNow func()
+	// end has the server end, if it may, once the answers that are owed were sent.
+	end func(may func() bool)
 	// moved is told when containers have come or gone.
 	moved func()
 }
@@ -248,7 +246,7 @@ func (s *taskService) Shutdown(_ context.Context, r *taskv3.ShutdownRequest) (*e
 	idle := s.pod.Dismiss(r.ID)
 	switch {
 	case r.Now && s.group != configs.PerNode:
-		s.endNow()
+		s.end(func() bool { return true })
 	case idle:
 		s.end(s.pod.CloseIdle)
 	}
