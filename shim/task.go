@@ -65,6 +65,7 @@ func (s *taskService) register(srv *ttrpc.Server) {
 	if s.group == configs.PerNode {
 		srv.RegisterService(nodeService, &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{announceMethod: method(s.Announce)}})
 	}
+	srv.RegisterService(ownService, &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{letGoMethod: method(s.LetGo)}})
 	srv.RegisterService("containerd.task.v2.Task", desc)
 	srv.RegisterService("containerd.task.v3.Task", desc)
 }
