@@ -22,7 +22,7 @@ func TestCloseWithContainers(t *testing.T) {
 	c := r.run("a", "sleep", fakeoci.Plan{})
 	r.exec(c, "e", "sleep")
 	r.answers("Close", func() {
-		if err := r.pod.Close(); err == nil {
+		if err := r.pod.Close(context.Background()); err == nil {
 			t.Error("Close does not tell of the container that is left")
 		}
 	})

@@ -156,7 +156,7 @@ func (c *Container) procLocked(exec string) (*proc, error) {
 	return &e.proc, nil
 }
 
-// Wait returns how a process ended once it has, or when ctx ends.
+// Wait returns how a process ended once it has, or when ctx ends before.
 func (c *Container) Wait(ctx context.Context, exec string) (process.Exit, error) {
 	c.mu.Lock()
 	p, err := c.procLocked(exec)
@@ -166,12 +166,16 @@ func (c *Container) Wait(ctx context.Context, exec string) (process.Exit, error)
 	}
 	select {
 	case <-p.exited:
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return p.exit, nil
 	case <-ctx.Done():
-		return process.Exit{}, ctx.Err()
+		select {
+		case <-p.exited: // of two that are ready, select takes any
+		default:
+			return process.Exit{}, context.Cause(ctx)
+		}
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return p.exit, nil
 }
 
 // queueLocked puts an event in line. c.mu is held; flush must follow.
@@ -181,7 +185,9 @@ func (c *Container) queueLocked(e Event) {
 }
 
 // flush hands the queued events to the sink and returns when those that were
-// queued before the call have been taken.
+// queued before the call have been taken. A panic of the sink costs the event that
+// it meets, and neither those behind it nor the caller, who may have queued none of
+// them.
 func (c *Container) flush() {
 	c.outboxGate <- struct{}{}
 	defer c.outboxGate.leave()
@@ -194,7 +200,7 @@ func (c *Container) flush() {
 			return
 		}
 		for _, e := range out {
-			c.pod.cfg.Sink(e)
+			c.despite(func() { c.pod.cfg.Sink(e) })
 		}
 	}
 }

@@ -177,7 +177,6 @@ func (c *Container) oomKills(exit process.Exit) uint64 {
 
 // noteOOM is told of the container's OOM kills as they happen.
 func (c *Container) noteOOM(kills uint64) {
-	defer c.afterPanic(nil)
 	c.mu.Lock()
 	if c.init.state != Stopped { // nothing follows an init's exit
 		c.noteOOMLocked(kills)

@@ -28,7 +28,6 @@ func errorOfPanic(err *error) {
 // keeps a panic from the containers beside it. Nobody would ever tell of the
 // process's end then, so the container is killed, and the process declared to be,
 // unless it has ended by itself. What was called when it happened may panic again.
-// p is nil for a goroutine that tells of no end.
 func (c *Container) afterPanic(p *proc) {
 	v := recover()
 	if v == nil {
@@ -37,9 +36,6 @@ func (c *Container) afterPanic(p *proc) {
 	log.L.WithField("container", c.req.ID).Errorf("panic, and the container is killed: %v\n%s", v, debug.Stack())
 	c.despite(c.killByCgroup)
 	c.despite(c.killByName)
-	if p == nil {
-		return
-	}
 	exit := process.Exit{Status: killed, At: time.Now()}
 	select {
 	case <-p.os.Done():
@@ -55,11 +51,11 @@ func (c *Container) afterPanic(p *proc) {
 	c.despite(func() { c.tellExit(p, exit, 0) })
 }
 
-// despite calls f, and goes on whatever it does.
+// despite calls f, and has the caller go on if that panics.
 func (c *Container) despite(f func()) {
 	defer func() {
 		if v := recover(); v != nil {
-			log.L.WithField("container", c.req.ID).Errorf("panic again: %v\n%s", v, debug.Stack())
+			log.L.WithField("container", c.req.ID).Errorf("panic, and all else goes on: %v\n%s", v, debug.Stack())
 		}
 	}()
 	f()

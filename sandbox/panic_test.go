@@ -136,3 +136,49 @@ func TestPanicOfAWatcher(t *testing.T) {
 		})
 	}
 }
+
+// victim is a cgroup whose kernel has killed one process more at each reading.
+type victim struct {
+	Cgroup
+	kills atomic.Uint64
+}
+
+func (v *victim) OOMKills() (uint64, error) { return v.kills.Add(1), nil }
+
+// A sink that meets a bug in one event is given those behind it, in order, whoever
+// hands it over: the watch of OOM kills, a call, or what follows a process to its end.
+// No container is the worse for it.
+func TestPanicOfTheSink(t *testing.T) {
+	r := newRig(t)
+	var hit atomic.Int32
+	r.pod.cfg.Sink = func(e Event) {
+		if e.Kind == TaskOOM || e.Kind == TaskExecAdded {
+			hit.Add(1)
+			panic("a test's, of an event")
+		}
+		r.record(e)
+	}
+	c, beside := r.run("a", "sleep", fakeoci.Plan{}), r.run("b", "sleep", fakeoci.Plan{})
+	v := &victim{Cgroup: c.cgroup.Load()}
+	c.cgroup.Store(v)
+
+	kills, _ := v.OOMKills()
+	c.noteOOM(kills)
+	r.exec(c, "e", "sleep")
+	for _, c := range []*Container{c, beside} {
+		if st, _ := c.Status(""); st.State != Running {
+			t.Errorf("%s is %v", c.req.ID, st.State)
+		}
+	}
+	r.kill(c, "e") // an OOM and the exit are queued at once, and so they are for the init
+	r.wait(c, "e")
+	r.kill(c, "")
+	r.wait(c, "")
+	r.expect(c, "create", "start", "exec-started:e", "exit:e=137", "exit=137")
+	if n := hit.Load(); n != 4 {
+		t.Errorf("there were %d panics", n)
+	}
+	if st, _ := beside.Status(""); st.State != Running {
+		t.Errorf("the container beside it is %v", st.State)
+	}
+}

@@ -184,10 +184,17 @@ func (p *Pod) closeIdleLocked() bool {
 	return true
 }
 
-// Close stops watching. Containers that still run are left to `shim delete`.
-func (p *Pod) Close() error {
+// Close stops watching. Containers that still run are left to `shim delete`. Once ctx
+// has ended whoever is still at work is left behind, for a process that ends.
+func (p *Pod) Close(ctx context.Context) error {
 	p.end()
-	p.work.Wait()
+	done := make(chan struct{})
+	go func() { defer close(done); p.work.Wait() }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return fmt.Errorf("wait for hooks and for what follows processes: %w", context.Cause(ctx))
+	}
 	p.mu.Lock()
 	left := len(p.containers)
 	p.mu.Unlock()

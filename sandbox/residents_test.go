@@ -53,7 +53,7 @@ func TestResidentHook(t *testing.T) {
 	}
 	r.remove(a)
 	r.remove(b)
-	if err := r.pod.Close(); err != nil {
+	if err := r.pod.Close(context.Background()); err != nil {
 		t.Error(err)
 	}
 	<-h.over // Close has waited for it

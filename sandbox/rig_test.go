@@ -76,7 +76,7 @@ func (r *rig) close() {
 	for _, c := range left {
 		r.remove(c)
 	}
-	if err := r.pod.Close(); err != nil {
+	if err := r.pod.Close(context.Background()); err != nil {
 		r.Error(err)
 	}
 	r.sup.Close()

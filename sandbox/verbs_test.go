@@ -275,3 +275,22 @@ func TestOutputIsComplete(t *testing.T) {
 		t.Errorf("output: %v, %v", st, err)
 	}
 }
+
+// Whoever waits learns of an exit that there is, also when the wait has just been
+// called off: a shim that ends calls them all off.
+func TestWaitPrefersTheExit(t *testing.T) {
+	r := newRig(t)
+	c := r.run("a", "exit 3", fakeoci.Plan{})
+	ctx, cancel := context.WithCancelCause(r.ctx())
+	r.wait(c, "")
+	off := errors.New("called off")
+	cancel(off)
+	for range 100 { // of two that are ready, select takes any
+		if exit, err := c.Wait(ctx, ""); err != nil || exit.Status != 3 {
+			t.Fatalf("%+v, %v", exit, err)
+		}
+	}
+	if _, err := r.run("b", "sleep", fakeoci.Plan{}).Wait(ctx, ""); !errors.Is(err, off) {
+		t.Errorf("a wait that was called off: %v", err)
+	}
+}

@@ -3,6 +3,7 @@
 package shim
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -17,14 +18,14 @@ const answerTimeout = 5 * time.Second
 
 // awaitAnswers returns once a server that was told to end owes nobody an answer.
 func (s *server) awaitAnswers() {
-	timeout := time.NewTimer(answerTimeout)
-	defer timeout.Stop()
-	if !s.now.Load() {
-		s.answerIfStopping() // nobody may be there
-	}
+	ctx, over := s.untilOver()
+	defer over()
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	s.answerIfStopping() // nobody may be there
 	select {
 	case <-s.answered:
-	case <-timeout.C:
+	case <-ctx.Done():
 		log.L.Warn("the shim ends, and somebody does not read its answer")
 	}
 }
@@ -57,12 +58,10 @@ func (c *answeringConn) Close() error {
 	return err
 }
 
-// answerIfStopping ends the wait once no answer is owed. A shim that ends now, with
-// containers, has callers who wait for their exits; there an answer will do.
+// answerIfStopping ends the wait once no answer is owed. Whoever waits for an exit that
+// a shim that ends will not see is answered, too: the call's context has ended.
 func (s *server) answerIfStopping() {
-	select {
-	case <-s.stopping:
-	default:
+	if s.serving.Err() == nil {
 		return
 	}
 	s.mu.Lock()
@@ -71,7 +70,7 @@ func (s *server) answerIfStopping() {
 		owed += c.Owed()
 	}
 	s.mu.Unlock()
-	if owed == 0 || s.now.Load() {
+	if owed == 0 {
 		s.answer.Do(func() { close(s.answered) })
 	}
 }

@@ -5,16 +5,11 @@ package shim
 import (
 	"context"
 	"errors"
-	"net"
 	"path/filepath"
 	"time"
 
 	eventsapi "github.com/containerd/containerd/api/events"
-	taskv3 "github.com/containerd/containerd/api/runtime/task/v3"
-	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/log"
-	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -44,7 +39,7 @@ func (p Parts) Delete(ctx context.Context, cfg DeleteConfig) (DeleteResult, erro
 		RunDir:  socketDir(cfg.SocketPath),
 	})
 	takeOver(ctx, cfg.Identity)
-	if d.Left {
+	if d.Left || err != nil { // whatever is left, the shim can do it too, with more time
 		letGo(ctx, cfg.Identity)
 	}
 	if err != nil {
@@ -77,32 +72,6 @@ func takeOver(ctx context.Context, id Identity) {
 	})
 	if err := errors.Join(err, RemoveStaleSocket(id.SocketPath)); err != nil {
 		log.L.WithError(err).Warn("take over from the shim that has gone")
-	}
-}
-
-// letGo has a shim that lives forget a container that was cleaned up behind
-// its back, and end if it was the last. containerd gives a shim up that it
-// could not load in time, and then nobody would ever tell it.
-func letGo(ctx context.Context, id Identity) {
-	ctx, cancel := context.WithTimeout(ctx, replayTimeout)
-	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", id.SocketPath)
-	if err != nil {
-		return // it is dead, as it should be
-	}
-	client := ttrpc.NewClient(conn)
-	defer func() { _ = client.Close() }()
-	tasks := taskv3.NewTTRPCTaskClient(client)
-	_, err = tasks.Wait(ctx, &taskv3.WaitRequest{ID: id.ID})
-	if err == nil {
-		_, err = tasks.Delete(ctx, &taskv3.DeleteRequest{ID: id.ID})
-	}
-	if err == nil {
-		_, err = tasks.Shutdown(ctx, &taskv3.ShutdownRequest{ID: id.ID})
-	}
-	if err != nil && !errdefs.IsNotFound(errgrpc.ToNative(err)) && !errors.Is(err, ttrpc.ErrClosed) {
-		log.L.WithError(err).Warn("a shim that lives was not told that its container has gone")
 	}
 }
 

@@ -131,7 +131,7 @@ func TestCloseSocketAsksUnderTheLock(t *testing.T) {
 // Shutdown must not take the lock, whose file would stay.
 func TestEndOfAnEndedServer(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
-	s := &server{stopping: make(chan struct{})}
+	s := newServer(t.Context(), nil)
 	if !s.end(socket, func() bool { return true }) {
 		t.Fatal("it may end, and did not")
 	}

@@ -107,17 +107,19 @@ func (p *Publisher) Publish(topic string, event proto.Message) {
 		log.L.WithError(err).WithField("topic", topic).Error("an event cannot be sent")
 		return
 	}
-	p.mu.Lock()
-	if p.closed {
-		err = errors.New("the publisher is closed")
-	} else {
-		err = p.journal.append(record)
-	}
-	p.mu.Unlock()
-	if err != nil {
+	if err := p.queue(record); err != nil {
 		log.L.WithError(err).WithField("topic", topic).Error("an event is not in the journal")
 	}
 	notify(p.wake)
+}
+
+func (p *Publisher) queue(record []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock() // also if it panics, which the sandbox survives
+	if p.closed {
+		return errors.New("the publisher is closed")
+	}
+	return p.journal.append(record)
 }
 
 func (p *Publisher) encode(topic string, event proto.Message) ([]byte, error) {

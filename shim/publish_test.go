@@ -291,6 +291,22 @@ func TestPublishToNobody(t *testing.T) {
 	}
 }
 
+// A panic in the journal, which the sandbox survives, leaves it to the next event.
+func TestPanicOfTheJournal(t *testing.T) {
+	p := &Publisher{cfg: PublisherConfig{Address: "unix:///"}} // without a journal
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("there was no panic")
+			}
+		}()
+		publishPids(p, 0, 1)
+	}()
+	if !p.mu.TryLock() {
+		t.Error("the journal is locked for good")
+	}
+}
+
 // TestPublishOnFullDisk keeps the journal on a file system that fills up.
 func TestPublishOnFullDisk(t *testing.T) {
 	x := newExchange(t)

@@ -57,12 +57,6 @@ func (p Parts) runtime(c RuntimeConfig) func(configs.Runtime, string) (sandbox.R
 	}
 }
 
-// flushTimeout bounds how long a shim that was shut down, and has answered,
-// waits for containerd to take the last events: one that is restarted is back
-// within seconds. It must be over when the next shim of the group, which waits
-// for the journal, gives up.
-const flushTimeout = journalPatience - 2*time.Second
-
 // desertedAfter is how long a shim without containers waits for containerd,
 // which connects at once after `start`. A `start` that joins makes a connection
 // too, so the time begins anew.
@@ -97,21 +91,9 @@ func (p Parts) Serve(ctx context.Context, cfg ServeConfig) (retErr error) {
 		Sink:       sink(events),
 		RunDir:     filepath.Dir(cfg.SocketPath),
 	})
-	s := &server{
-		activity: make(chan struct{}, 1), visits: make(chan struct{}, 1), kick: events.Kick,
-		stopping: make(chan struct{}), answered: make(chan struct{}), conns: map[*answeringConn]struct{}{},
-	}
-	defer func() {
-		retErr = errors.Join(retErr, pod.Close(), closeEvents(events))
-	}()
-	return s.serve(ctx, cfg, pod)
-}
-
-// closeEvents delivers what it can; the rest stays in the journal.
-func closeEvents(events *Publisher) error {
-	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
-	defer cancel()
-	return events.Close(ctx)
+	s := newServer(ctx, events.Kick)
+	defer func() { retErr = errors.Join(retErr, s.close(pod, events)) }()
+	return s.serve(cfg, pod)
 }
 
 func sink(events *Publisher) sandbox.Sink {
@@ -132,18 +114,29 @@ type server struct {
 	visitors atomic.Int64  // connections
 	kick     func()        // called when containerd is there
 
-	ending       sync.Mutex // held while the socket is being removed, or is found to be needed
-	stop, answer sync.Once
-	stopping     chan struct{} // closed by Shutdown
-	answered     chan struct{} // closed once all callers know, or have gone
-	now          atomic.Bool   // callers that wait for an exit will not learn of one
+	serving context.Context // of all calls; ended by stop
+	stop    context.CancelCauseFunc
+	ending  sync.Mutex // held while the socket is being removed, or is found to be needed
+	until   time.Time  // when an end is over, see endTimeout; guarded by ending until stop
+
+	answer   sync.Once
+	answered chan struct{} // closed once all callers know, or have gone
 
 	mu    sync.Mutex
 	conns map[*answeringConn]struct{}
 }
 
+func newServer(ctx context.Context, kick func()) *server {
+	s := &server{
+		activity: make(chan struct{}, 1), visits: make(chan struct{}, 1), kick: kick,
+		answered: make(chan struct{}), conns: map[*answeringConn]struct{}{},
+	}
+	s.serving, s.stop = context.WithCancelCause(ctx)
+	return s
+}
+
 // serve answers calls until Shutdown was answered, and with it who had asked by then.
-func (s *server) serve(ctx context.Context, cfg ServeConfig, pod *sandbox.Pod) error {
+func (s *server) serve(cfg ServeConfig, pod *sandbox.Pod) error {
 	srv, err := ttrpc.NewServer(
 		ttrpc.WithServerHandshaker(s),
 		ttrpc.WithUnaryServerInterceptor(s.intercept),
@@ -153,10 +146,6 @@ func (s *server) serve(ctx context.Context, cfg ServeConfig, pod *sandbox.Pod) e
 	}
 	tasks := &taskService{pod: pod, version: cfg.Version, socket: cfg.SocketPath, group: cfg.Group, moved: func() {}}
 	tasks.end = func(may func() bool) { s.end(cfg.SocketPath, may) }
-	tasks.endNow = func() {
-		s.now.Store(true)
-		s.end(cfg.SocketPath, func() bool { return true })
-	}
 	if cfg.Group == configs.PerNode {
 		if err := pod.Expect(cfg.ID); err != nil {
 			return err
@@ -168,14 +157,14 @@ func (s *server) serve(ctx context.Context, cfg ServeConfig, pod *sandbox.Pod) e
 	tasks.register(srv)
 
 	var background sync.WaitGroup
-	background.Go(func() { trim(s.activity, s.stopping) })
+	background.Go(func() { trim(s.activity, s.serving.Done()) })
 	background.Go(func() { s.endDeserted(pod, tasks.end) })
 	defer background.Wait()
 	failed := make(chan error, 1)
-	background.Go(func() { failed <- srv.Serve(ctx, cfg.Listener) })
+	background.Go(func() { failed <- srv.Serve(s.serving, cfg.Listener) })
 
 	select {
-	case <-s.stopping:
+	case <-s.serving.Done():
 		err = nil
 		s.awaitAnswers()
 	case err = <-failed:
@@ -183,34 +172,6 @@ func (s *server) serve(ctx context.Context, cfg ServeConfig, pod *sandbox.Pod) e
 		s.stopNow()
 	}
 	return errors.Join(err, srv.Close())
-}
-
-// stopNow ends the server, but in no call's midst of end.
-func (s *server) stopNow() {
-	s.ending.Lock()
-	defer s.ending.Unlock()
-	s.stop.Do(func() { close(s.stopping) })
-}
-
-// end ends the server if it may; see closeSocket. Calls take turns, and those
-// that come after the end leave the socket alone: the process may exit by then at
-// any time, and would leave the lock's file.
-func (s *server) end(socket string, may func() bool) bool {
-	s.ending.Lock()
-	defer s.ending.Unlock()
-	select {
-	case <-s.stopping:
-		return true
-	default:
-	}
-	ends, err := closeSocket(socket, may)
-	if err != nil {
-		log.L.WithError(err).Warn("the shim's socket is left behind")
-	}
-	if ends {
-		s.stop.Do(func() { close(s.stopping) })
-	}
-	return ends
 }
 
 // Handshake lets in the shim's own user alone (SO_PEERCRED, unix(7)).
@@ -222,7 +183,7 @@ func (s *server) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, e
 	s.kick()
 	s.visitors.Add(1)
 	notify(s.visits)
-	c := &answeringConn{Conn: turnstile.New(conn, s.stopping), s: s}
+	c := &answeringConn{Conn: turnstile.New(conn, s.serving.Done()), s: s}
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
@@ -236,7 +197,7 @@ func (s *server) endDeserted(pod *sandbox.Pod, end func(may func() bool)) {
 	defer timer.Stop()
 	for {
 		select {
-		case <-s.stopping:
+		case <-s.serving.Done():
 			return
 		case <-s.visits:
 			timer.Reset(desertedAfter)

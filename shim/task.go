@@ -34,10 +34,8 @@ type taskService struct {
 	// socket is where the service is served.
 	socket string
 	group  configs.Group
-	// end has the server end, if it may, once the answers that are owed were sent;
-	// endNow does not wait for those to others.
-	end    func(may func() bool)
-	endNow func()
+	// end has the server end, if it may, once the answers that are owed were sent.
+	end func(may func() bool)
 	// moved is told when containers have come or gone.
 	moved func()
 }
@@ -67,6 +65,7 @@ func (s *taskService) register(srv *ttrpc.Server) {
 	if s.group == configs.PerNode {
 		srv.RegisterService(nodeService, &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{announceMethod: method(s.Announce)}})
 	}
+	srv.RegisterService(ownService, &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{letGoMethod: method(s.LetGo)}})
 	srv.RegisterService("containerd.task.v2.Task", desc)
 	srv.RegisterService("containerd.task.v3.Task", desc)
 }
@@ -248,7 +247,7 @@ func (s *taskService) Shutdown(_ context.Context, r *taskv3.ShutdownRequest) (*e
 	idle := s.pod.Dismiss(r.ID)
 	switch {
 	case r.Now && s.group != configs.PerNode:
-		s.endNow()
+		s.end(func() bool { return true })
 	case idle:
 		s.end(s.pod.CloseIdle)
 	}

@@ -241,6 +241,30 @@ func TestWatchOOMV2(t *testing.T) {
 	want(t, statsOf(t, c), "8.5", 5)
 }
 
+// A panic in the watch ends the watch, and not the program with all its other
+// containers. The counter is read all the same.
+func TestPanicOfTheWatch(t *testing.T) {
+	root := copied(t)
+	c := handWritten(t, root)
+	events := filepath.Join(root, scopeV2, "memory.events")
+	entered := make(chan struct{})
+	w, err := c.WatchOOM(func(uint64) { // called once: a second close would panic, too
+		close(entered)
+		panic("a test's, of who is told")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	overwrite(t, events, "low 0\nhigh 0\nmax 1\noom 1\noom_kill 1000\noom_group_kill 0\n")
+	<-entered
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if n, err := c.OOMKills(); err != nil || n != 1000 {
+		t.Errorf("OOMKills() = %d, %v", n, err)
+	}
+}
+
 // After Close nobody is in notify, nor will be.
 func TestWatchCloseWaits(t *testing.T) {
 	root := copied(t)

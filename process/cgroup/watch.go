@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,7 +47,7 @@ type OOMWatch struct {
 // value generates a file modified event). On v2 cgroup.events is watched too:
 // when the last process has died the counters are read once more, as systemd
 // may remove the cgroup at once. The error is errdefs.ErrNotImplemented without
-// a memory controller.
+// a memory controller. A panic, of notify too, ends the watch and is logged.
 func (c *Cgroup) WatchOOM(notify func(kills uint64)) (*OOMWatch, error) {
 	if !c.acquire() {
 		return nil, errClosed("watch OOM")
@@ -81,6 +83,11 @@ func (w *OOMWatch) Close() error {
 
 func (w *OOMWatch) run() {
 	defer close(w.done)
+	defer func() { // whoever holds the cgroup has other containers, and reads the counter at each exit
+		if v := recover(); v != nil {
+			log.L.Errorf("panic, and OOM kills are watched no more: %v\n%s", v, debug.Stack())
+		}
+	}()
 	buf := make([]byte, 512) // several inotify events, or one eventfd count
 	if w.check() {
 		return // removed already

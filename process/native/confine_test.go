@@ -3,11 +3,20 @@
 package native
 
 import (
+	"bytes"
+	"errors"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
+	"github.com/opencontainers/cgroups"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"berth/process"
@@ -106,9 +115,63 @@ func TestMemlockIsInherited(t *testing.T) {
 	}
 }
 
+// While the library sets devices with a raised limit nothing is begun that would inherit
+// it, nobody else sets any, and then the limit is what it was.
+func TestMemlockIsOurs(t *testing.T) {
+	limit := func() (l unix.Rlimit) {
+		if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &l); err != nil {
+			t.Error(err)
+		}
+		return l
+	}
+	raised := unix.Rlimit{Cur: beganMemlock.Cur / 2, Max: beganMemlock.Max} // that this is lower makes no difference
+	var inside atomic.Int32
+	set := keepingMemlock(func(path string, _ *cgroups.Resources) error {
+		if n := inside.Add(1); n != 1 {
+			t.Errorf("%d set devices", n)
+		}
+		defer inside.Add(-1)
+		if l := limit(); l != beganMemlock {
+			t.Errorf("it may lock %v at first", l)
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &raised); err != nil {
+			t.Error(err)
+		}
+		runtime.Gosched()               // to whoever does not wait
+		if syscall.ForkLock.TryLock() { // as whoever forks does
+			t.Error("a process can be begun meanwhile")
+			syscall.ForkLock.Unlock()
+		}
+		return errors.New(path)
+	})
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 100 {
+				if err := set("a test's", nil); err == nil || err.Error() != "a test's" {
+					t.Errorf("the error is %v", err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if l := limit(); l != beganMemlock {
+		t.Errorf("it may lock %v in the end, and began with %v", l, beganMemlock)
+	}
+}
+
 func (b *box) inheritsMemlock() {
 	b.Helper()
+	hook := filepath.Join(b.TempDir(), "limit")
+	b.spec.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{
+		{Path: "/bin/sh", Args: []string{"sh", "-c", "grep locked /proc/self/limits > " + hook}},
+	}}
 	init := b.run(nil)
+	ours, err := os.ReadFile("/proc/self/limits")
+	b.must(err)
+	if limit, err := os.ReadFile(hook); err != nil || len(limit) == 0 || !bytes.Contains(ours, limit) {
+		b.Errorf("a hook has %q, %v; this program's limits are\n%s", limit, err, ours)
+	}
 	e, err := b.exec(shell("sleep 1000"), nil)
 	b.must(err)
 	for who, p := range map[string]*process.Process{"init": init, "exec": e} {

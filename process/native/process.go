@@ -40,7 +40,6 @@ func newProcess(p *specs.Process) (*libcontainer.Process, error) {
 		}
 		out.Rlimits = append(out.Rlimits, configs.Rlimit{Type: number, Hard: limit.Hard, Soft: limit.Soft})
 	}
-	out.Rlimits = inheritMemlock(out.Rlimits)
 	var err error
 	out.CPUAffinity, err = configs.ConvertCPUAffinity(p.ExecCPUAffinity)
 	return out, err

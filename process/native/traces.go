@@ -3,13 +3,10 @@
 package native
 
 import (
-	"slices"
 	"sync"
 	_ "unsafe" // for go:linkname
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
-	"github.com/opencontainers/runc/libcontainer/configs"
-	"golang.org/x/sys/unix"
 )
 
 // underWay counts the calls of the library under way in this program, whichever
@@ -21,9 +18,9 @@ var underWay struct {
 }
 
 func beginCall() {
+	ownMemlock()
 	underWay.Lock()
 	defer underWay.Unlock()
-	ownMemlock() // as long as it is
 	underWay.n++
 }
 
@@ -32,7 +29,6 @@ func endCall() {
 	defer underWay.Unlock()
 	if underWay.n--; underWay.n == 0 {
 		closeBus()
-		lowerMemlock()
 	}
 }
 
@@ -55,37 +51,4 @@ func closeBus() {
 	if conn != nil {
 		conn.Close()
 	}
-}
-
-// ownMemlock is the limit of locked memory that this program began with. The library
-// raises it to load the program of a cgroup's devices (v2).
-var ownMemlock = sync.OnceValue(func() unix.Rlimit {
-	var own unix.Rlimit
-	_ = unix.Getrlimit(unix.RLIMIT_MEMLOCK, &own) // fails for no reason that there can be
-	return own
-})
-
-func lowerMemlock() {
-	var now unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &now); err != nil || now == ownMemlock() {
-		return
-	}
-	own := ownMemlock()
-	_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &own) // a limit may always be lowered
-}
-
-// inheritMemlock gives a process of a container the limit that it would inherit had no
-// other call under way raised it. Where none has, it is left to inherit, as runc does:
-// the library sets limits from outside, for which a user namespace's process can be out of reach
-// of a program without CAP_SYS_RESOURCE. A call that raises it only now comes too late to be seen.
-func inheritMemlock(limits []configs.Rlimit) []configs.Rlimit {
-	if slices.ContainsFunc(limits, func(l configs.Rlimit) bool { return l.Type == unix.RLIMIT_MEMLOCK }) {
-		return limits
-	}
-	var now unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &now); err != nil || now == ownMemlock() {
-		return limits
-	}
-	own := ownMemlock()
-	return append(limits, configs.Rlimit{Type: unix.RLIMIT_MEMLOCK, Hard: own.Max, Soft: own.Cur})
 }

@@ -52,7 +52,7 @@ func (c *CLI) run(ctx context.Context, r *call) (stdout []byte, retErr error) {
 	p, err := c.Supervisor.Start(&process.Command{
 		Path:          c.Binary,
 		Args:          c.argv(log.path, r),
-		Env:           c.env(),
+		Env:           c.env(r.verb),
 		Dir:           dir,
 		Files:         io.files,
 		DieWithParent: true,
@@ -87,13 +87,18 @@ func (c *CLI) argv(log string, r *call) []string {
 	return append(append(argv, r.verb), r.args...)
 }
 
-func (c *CLI) env() []string {
+func (c *CLI) env(verb string) []string {
 	if c.Env != nil {
 		return c.Env
 	}
+	env := []string{"PATH=" + DefaultPath}
+	switch verb {
+	case "create", "restore", "start", "delete": // these run hooks, which inherit it if they name none
+		return env
+	}
 	// runc does one thing after the other; with one processor it starts fewer threads, and an
 	// exec takes 4 % less time and 15 % less CPU (runc 1.5.2, Go 1.26, 2 CPUs).
-	return []string{"PATH=" + DefaultPath, "GOMAXPROCS=1"}
+	return append(env, "GOMAXPROCS=1")
 }
 
 // killTree kills the runtime together with the helpers that it is waiting for (hooks, criu,

@@ -29,8 +29,8 @@ type CLI struct {
 	Dir string
 	// SystemdCgroup has systemd make the cgroups.
 	SystemdCgroup bool
-	// Env is the runtime's whole environment; nil means DefaultPath and GOMAXPROCS=1, and
-	// nothing else. A runtime that reaches systemd over a user's bus needs XDG_RUNTIME_DIR and
+	// Env is the runtime's whole environment; nil means DefaultPath, GOMAXPROCS=1 where it
+	// runs no hooks, and nothing else. A runtime that reaches systemd over a user's bus needs XDG_RUNTIME_DIR and
 	// DBUS_SESSION_BUS_ADDRESS.
 	Env []string
 	// Supervisor starts the runtime and adopts what it makes.

@@ -31,13 +31,20 @@ func lastCall(t *testing.T, b *box, verb string) fakeoci.Call {
 	return fakeoci.Call{}
 }
 
-// Nothing of the shim's or of the container's environment reaches the runtime.
+// Nothing of the shim's or of the container's environment reaches the runtime, and what
+// is for the runtime alone, no hook, to which it hands on its own.
 func TestEnvironment(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "/run/notify")
 	b := newBox(t, fake, "fake", "sleep")
 	b.create()
-	if c := lastCall(t, b, "create"); !slices.Equal(c.Env, []string{"PATH=" + DefaultPath, "GOMAXPROCS=1"}) || c.Dir != b.bundle {
+	if c := lastCall(t, b, "create"); !slices.Equal(c.Env, []string{"PATH=" + DefaultPath}) || c.Dir != b.bundle {
 		t.Errorf("environment %q, directory %s", c.Env, c.Dir)
+	}
+	if _, err := b.cli.State(t.Context(), b.id); err != nil {
+		t.Fatal(err)
+	}
+	if c := lastCall(t, b, "state"); !slices.Equal(c.Env, []string{"PATH=" + DefaultPath, "GOMAXPROCS=1"}) {
+		t.Errorf("environment %q of a call without hooks", c.Env)
 	}
 	b.cli.Env = []string{"PATH=/bin", "XDG_RUNTIME_DIR=/run/user/0"}
 	if _, err := b.cli.State(t.Context(), b.id); err != nil {

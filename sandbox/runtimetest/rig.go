@@ -65,7 +65,7 @@ func NewPod(t *testing.T, host Host) *Pod {
 		Namespace: "test", Supervisor: host.Supervisor, Runtime: host.Runtime,
 		Hooks: hooks.Chain{hooks.Sanity{}}, Sink: r.hear, RunDir: r.dir,
 	})
-	t.Cleanup(func() { r.must(r.pod.Close()) })
+	t.Cleanup(func() { r.must(r.pod.Close(context.Background())) })
 	return r
 }
 

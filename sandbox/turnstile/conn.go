@@ -99,9 +99,18 @@ func (c *Conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if c.unwritten = max(0, c.unwritten-n); c.unwritten == 0 && c.answers {
 		c.answers = false
-		c.owed.Add(-1)
+		c.answered()
 	}
 	return n, err
+}
+
+// answered counts an answer, but for those that are owed to nobody: the server answers
+// data for a stream that it does not know, too. A client that sends such may have an
+// answer counted early, its own alone. Nobody else takes from owed.
+func (c *Conn) answered() {
+	if c.owed.Load() > 0 {
+		c.owed.Add(-1)
+	}
 }
 
 func (c *Conn) await(id uint32) {

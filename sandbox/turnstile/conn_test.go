@@ -97,6 +97,27 @@ func TestAnswersAreOwed(t *testing.T) {
 	})
 }
 
+// A server answers data for a stream that it does not know, which is no request: such a
+// client would else outweigh another, to which an answer is owed.
+func TestNoFewerThanNoAnswersAreOwed(t *testing.T) {
+	stray := message(1, "stray")
+	stray[8] = 3 // of a stream
+	turn(t, stray, func(c *turnstile.Conn, _ *bytes.Buffer, over chan struct{}) {
+		if _, err := c.Read(make([]byte, 64)); err != nil {
+			t.Fatal(err)
+		}
+		close(over) // the answer need not wait for the next request
+		answer := message(1, "no longer active")
+		answer[8] = 2
+		if _, err := c.Write(answer); err != nil {
+			t.Fatal(err)
+		}
+		if owed := c.Owed(); owed != 0 {
+			t.Errorf("%d answers are owed", owed)
+		}
+	})
+}
+
 func TestAnEndingServerIsNotHeldBack(t *testing.T) {
 	turn(t, message(1, ""), func(c *turnstile.Conn, out *bytes.Buffer, over chan struct{}) {
 		if _, err := c.Read(make([]byte, 64)); err != nil {

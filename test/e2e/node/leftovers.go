@@ -41,7 +41,7 @@ func (n *Node) removeFiles() error {
 			errs = append(errs, &LeakError{"file", strings.TrimPrefix(m, n.dir+"/")})
 		}
 	}
-	// Other namespaces of the node start with its id.
+	// Other namespaces of the node start with its id, and nobody else's: all ids are equally long.
 	roots, err := filepath.Glob(filepath.Join(defaultRuncRoot, n.id+"*"))
 	if err != nil {
 		return fmt.Errorf("list runtime state: %w", err)
@@ -61,7 +61,8 @@ func (n *Node) removeFiles() error {
 	return errors.Join(errs...)
 }
 
-// removeCgroups removes the node's parent cgroups; a cgroup below one is a leak.
+// removeCgroups removes the node's parent cgroups; a cgroup below one is a leak, of
+// whatever name: the CRI's scopes too, which say nothing of the node, lie in its slice.
 func (n *Node) removeCgroups() error {
 	hierarchies, err := cgroupMounts()
 	if err != nil {

@@ -167,6 +167,9 @@ func (c *container) leave(ctx context.Context) error {
 		_, err = c.d.Delete(c.bundle)
 		errs = append(errs, err)
 	}
+	if c.own > 0 { // it ends after its answer to Shutdown, and for that nobody else waits
+		errs = append(errs, daemon.AwaitGone(c.own))
+	}
 	return errors.Join(append(errs, c.bundle.Close())...)
 }
 

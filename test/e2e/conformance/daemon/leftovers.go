@@ -173,7 +173,7 @@ func removeCgroups(parent string) error {
 	return errors.Join(errs...)
 }
 
-// AwaitGone waits until a process that was killed is dead.
+// AwaitGone waits until a process is dead that was killed, or told to end.
 func AwaitGone(pid int) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
@@ -186,7 +186,7 @@ func AwaitGone(pid int) error {
 	const patienceMS = 10_000 // a killed process that is not in an uninterruptible sleep dies in far less
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, patienceMS)
 	if err == nil && n == 0 {
-		return fmt.Errorf("process %d did not die when it was killed", pid)
+		return fmt.Errorf("process %d has not ended %d s after it was killed, or told to end", pid, patienceMS/1000)
 	}
 	return err
 }

@@ -5,6 +5,8 @@ package suite
 import (
 	"context"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	task "github.com/containerd/containerd/api/runtime/task/v3"
@@ -119,4 +121,35 @@ func resume(c *container, verb string, call func(*container) error) {
 		c.t.Errorf("delete: %v", err)
 	}
 	c.leave()
+}
+
+// A shim that is given up because it does not come to answer finds, when it does, that
+// its container was cleaned up meanwhile, and ends: nobody tells it any more.
+func TestGivenUpShimLetsGo(t *testing.T) {
+	if *shimFlag != "" && strings.Contains(filepath.Base(*shimFlag), "runc") {
+		t.Skip("this one stays for a container that was cleaned up behind its back")
+	}
+	h := newFakeHost(t)
+	c := h.fake("c", "", fakeoci.Plan{}, "sleep")
+	c.up()
+	pid := c.shimPid()
+	shim, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(shim)
+	c.shim.Close()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	d, err := c.Delete(c.bundle)
+	if err != nil || d.ExitStatus != 137 {
+		t.Errorf("delete command: %v, %v", d, err)
+	}
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if !died(shim) {
+		t.Error("the shim stays for nobody")
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -76,6 +77,42 @@ func TestEndAwaitsAnswers(t *testing.T) {
 	}
 	if _, err := c.Delete(c.bundle); err != nil {
 		t.Errorf("delete command: %v", err)
+	}
+}
+
+// A shim that is told to end now, with a container, says so to whoever waits for the
+// container's exit, and to who told it; the container is for the delete command.
+func TestEndNowAnswersAll(t *testing.T) {
+	if *shimFlag != "" && strings.Contains(filepath.Base(*shimFlag), "runc") {
+		t.Skip("this one stays as long as it has containers, whatever it is told")
+	}
+	h := newFakeHost(t)
+	c := h.fake("c", "", fakeoci.Plan{}, "sleep")
+	c.up()
+	shim, err := unix.PidfdOpen(c.shimPid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(shim)
+	waiter := c.dialSlow()
+	close(waiter.reads)
+	waited := make(chan error, 1)
+	go func() {
+		_, err := task.NewTTRPCTaskClient(waiter.client).Wait(h.ctx, &task.WaitRequest{ID: c.bundle.ID})
+		waited <- err
+	}()
+	h.await("the shim has read the request", func() bool { return waiter.sent.Load() > 0 && waiter.unread() == 0 })
+	if _, err := c.shim.Task.Shutdown(h.ctx, &task.ShutdownRequest{ID: c.bundle.ID, Now: true}); err != nil {
+		t.Errorf("shutdown: %v", err)
+	}
+	if err := <-waited; !errdefs.IsUnavailable(native(err)) {
+		t.Errorf("the wait ends with %v", err)
+	}
+	if !died(shim) {
+		t.Fatal("the shim stays")
+	}
+	if d, err := c.Delete(c.bundle); err != nil || d.ExitStatus != 137 {
+		t.Errorf("delete command: %v, %v", d, err)
 	}
 }
 
