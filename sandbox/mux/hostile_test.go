@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 )
 
 // frame is one of any kind, valid or not.
@@ -159,7 +160,11 @@ func TestHostileHost(t *testing.T) {
 
 func breaks(t *testing.T, s *Session) {
 	t.Helper()
-	<-s.Done()
+	select {
+	case <-s.Done():
+	case <-time.After(10 * time.Second): // whatever was wrong with it, it was taken
+		t.Fatal("the session goes on")
+	}
 	if err := s.Err(); !errors.Is(err, ErrProtocol) || strings.Contains(err.Error(), "%!") {
 		t.Errorf("it ended because of: %v", err)
 	}

@@ -34,9 +34,14 @@ const defaultShm = 64 << 20
 // inMemory is what a mount becomes whose source is the pod's in memory, on the host as in
 // the guest: a file system of the guest's. It is nil for any other.
 func (p *plan) inMemory(m specs.Mount) (*agentapi.Tmpfs, error) {
-	if len(m.UIDMappings) > 0 { // the host's kernel can map them
-		return nil, nil
+	t, err := p.tmpfsFor(m)
+	if t != nil && len(m.UIDMappings) > 0 && !mapIDs(t, m) {
+		return nil, err // the host's kernel can map them all the same
 	}
+	return t, err
+}
+
+func (p *plan) tmpfsFor(m specs.Mount) (*agentapi.Tmpfs, error) {
 	t, err := p.emptyDir(m)
 	if t != nil || err != nil || filepath.Clean(m.Destination) != "/dev/shm" || filepath.Base(m.Source) != shmName {
 		return t, err

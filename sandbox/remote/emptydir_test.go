@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -46,11 +47,12 @@ func TestEmptyDirs(t *testing.T) {
 	if err := unix.Stat(cache, &st); err != nil {
 		t.Fatal(err)
 	}
+	mapped := fmt.Sprintf("cache.%d %d 2777 1000:1005 [nodev]", st.Dev, 4<<20)
 	whole := fmt.Sprintf("cache.%d %d 2777 0:5 [nodev]", st.Dev, 4<<20)
 
 	for name, c := range map[string]struct {
 		source, at string
-		mapped     bool
+		mapped     uint32 // so many ids, from 1000 on
 		want       string
 		parts      string
 	}{
@@ -58,8 +60,11 @@ func TestEmptyDirs(t *testing.T) {
 		"whole at /dev/shm":     {source: cache, at: "/dev/shm", want: whole},
 		"a part":                {source: part, at: "/c", want: whole, parts: "a=2750 a/b=2750 -> /disks/1/memory0"},
 		"a directory in it":     {source: filepath.Join(cache, "a"), at: "/c", want: whole, parts: "a=2750 -> /disks/1/memory0"},
-		"its ids are mapped":    {source: cache, at: "/c", mapped: true},
-		"mapped at /dev/shm":    {source: cache, at: "/dev/shm", mapped: true},
+		"its ids are mapped":    {source: cache, at: "/c", mapped: 6, want: mapped},
+		"mapped at /dev/shm":    {source: cache, at: "/dev/shm", mapped: 6, want: mapped},
+		"a part, mapped":        {source: part, at: "/c", mapped: 6, want: mapped, parts: "a=2750 a/b=2750 -> /disks/1/memory0"},
+		"not all are mapped":    {source: cache, at: "/c", mapped: 5}, // its group is not
+		"on disk, mapped":       {source: disk, at: "/c", mapped: 6},
 		"a secret at /dev/shm":  {source: secret, at: "/dev/shm"},
 		"on disk":               {source: disk, at: "/c"},
 		"a part of one on disk": {source: diskPart, at: "/c"},
@@ -71,15 +76,16 @@ func TestEmptyDirs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := &plan{disks: "/disks/1"}
 			m := specs.Mount{Type: "bind", Source: c.source, Destination: c.at}
-			if c.mapped {
-				m.UIDMappings = []specs.LinuxIDMapping{{HostID: 1, Size: 1}}
+			if c.mapped > 0 {
+				m.UIDMappings = []specs.LinuxIDMapping{{HostID: 1000, Size: c.mapped}}
+				m.GIDMappings, m.Options = m.UIDMappings, []string{"rbind", "ridmap"}
 			}
 			m, err := p.mount(m, "/share")
 			if err != nil {
 				t.Fatal(err)
 			}
 			if c.want == "" {
-				if len(p.tmpfs) != 0 || len(p.binds) != 1 || m.Source != "/share/0" {
+				if len(p.tmpfs) != 0 || len(p.binds) != 1 || m.Source != "/share/0" || p.binds[0].mapped != (c.mapped > 0) {
 					t.Errorf("%v, %v: %+v", p.tmpfs, p.binds, m)
 				}
 				return
@@ -88,6 +94,14 @@ func TestEmptyDirs(t *testing.T) {
 				t.Fatalf("%v, %v", p.tmpfs, p.binds)
 			}
 			got := p.tmpfs[0]
+			if m.UIDMappings != nil || m.GIDMappings != nil || slices.Contains(m.Options, "ridmap") {
+				t.Errorf("the guest's kernel is to map ids: %+v", m)
+			}
+			for _, d := range got.Directories {
+				if d.Uid != got.Uid || d.Gid != got.Gid { // theirs on the host, too
+					t.Errorf("%s is %d:%d, its file system %d:%d", d.Name, d.Uid, d.Gid, got.Uid, got.Gid)
+				}
+			}
 			if text := fmt.Sprintf("%s %d %o %d:%d %v", got.Name, got.Size, got.Mode, got.Uid, got.Gid, got.Options); text != c.want {
 				t.Errorf("%s, want %s", text, c.want)
 			}

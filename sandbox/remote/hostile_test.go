@@ -251,12 +251,17 @@ func TestHostileEvents(t *testing.T) {
 			d.dies(b, c.reason)
 		})
 	}
-	t.Run("exit of nobody", func(t *testing.T) {
-		d := newDen(t)
-		b := d.Box("a", "").Run()
-		d.tell(exitOf(d.process(0)+1, 0))
-		d.dies(b, "which nobody asked for")
-	})
+	for name, number := range map[string]func(d *den) uint64{
+		"of nobody yet": func(d *den) uint64 { return d.process(0) + 1 },
+		"of nobody":     func(*den) uint64 { return 0 },
+	} {
+		t.Run("exit "+name, func(t *testing.T) {
+			d := newDen(t)
+			b := d.Box("a", "").Run()
+			d.tell(exitOf(number(d), 0))
+			d.dies(b, "which nobody asked for")
+		})
+	}
 	t.Run("end", func(t *testing.T) {
 		d := newDen(t)
 		b := d.Box("a", "").Run()

@@ -159,15 +159,16 @@ func (p *plan) mount(m specs.Mount, share string) (specs.Mount, error) {
 	case !filepath.IsAbs(m.Source):
 		return m, refuse("the source %q of the mount of %s is not absolute", m.Source, m.Destination)
 	}
-	if t, err := p.inMemory(m); t != nil || err != nil {
-		if err != nil {
-			return m, err
-		}
-		return p.addTmpfs(m, t), nil
+	t, err := p.inMemory(m)
+	if err != nil {
+		return m, err
 	}
-	// Ids are mapped on the host: no mount of virtiofs can.
+	// Ids are mapped on the host: no mount of virtiofs can, nor a tmpfs before Linux 6.3.
 	b.mapped, m.UIDMappings, m.GIDMappings = len(m.UIDMappings) > 0, nil, nil
 	m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "idmap" || o == "ridmap" })
+	if t != nil {
+		return p.addTmpfs(m, t), nil
+	}
 	p.binds = append(p.binds, b)
 	m.Source = filepath.Join(share, b.name)
 	return m, nil

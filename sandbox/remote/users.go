@@ -8,11 +8,14 @@ import (
 	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"berth/sandbox/agentapi"
 )
 
 // A pod with a user namespace (`hostUsers: false`) has one in the guest, with the
 // same ids: it is made with the pod's first container, and joined by the others.
-// The one that the host has made for the pod is where ids of volumes are mapped.
+// The one that the host has made for the pod is where ids of volumes are mapped, but for
+// those in the guest's memory.
 
 func has(s *specs.Spec, kind specs.LinuxNamespaceType) bool {
 	return slices.ContainsFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == kind })
@@ -34,6 +37,34 @@ func (p *plan) inUserNamespace(out *specs.Spec, has bool) {
 			out.Mounts[i].Options = append(slices.Clone(m.Options), "rbind")
 		}
 	}
+}
+
+// mapIDs gives a file system in the guest's memory the ids that a mount would map its
+// own to: what is in it is of the pod's containers alone, who all have that one user
+// namespace. It is false, and nothing has changed, if one of them is not mapped.
+func mapIDs(t *agentapi.Tmpfs, m specs.Mount) bool {
+	ids := []*uint32{&t.Uid}
+	groups := []*uint32{&t.Gid}
+	for _, d := range t.Directories {
+		ids, groups = append(ids, &d.Uid), append(groups, &d.Gid)
+	}
+	mapped := make([]uint32, 0, 2*len(ids))
+	for _, of := range []struct {
+		ids []*uint32
+		by  []specs.LinuxIDMapping
+	}{{ids, m.UIDMappings}, {groups, m.GIDMappings}} {
+		for _, id := range of.ids {
+			i := slices.IndexFunc(of.by, func(r specs.LinuxIDMapping) bool { return *id >= r.ContainerID && *id-r.ContainerID < r.Size })
+			if i < 0 {
+				return false
+			}
+			mapped = append(mapped, of.by[i].HostID+(*id-of.by[i].ContainerID))
+		}
+	}
+	for i, id := range append(ids, groups...) {
+		*id = mapped[i]
+	}
+	return true
 }
 
 // openUsers opens the pod's user namespace on the host.

@@ -43,7 +43,7 @@
 // memory is a file too, and there is no file system that it could write to.
 // virtiofsd is in such a jail too, with what is shared in its root and no network. It
 // is root, with the capabilities to act for the guest's users, and has a seccomp
-// filter of its own; what it is not given is any capability to mount, for which its
+// filter of its own, beside that of its jail which all of its threads begin with; what it is not given is any capability to mount, for which its
 // own sandbox would need it (launch.go). The cgroup of both has a device filter. The
 // guest is hostile: of what QEMU says, a guest's words included, every length is
 // bounded, and how often the console is read.

@@ -83,7 +83,7 @@ func firmware(qemu string) []string {
 //
 // It could make namespaces by itself (sandbox=namespace), with CAP_SYS_ADMIN. But
 // QEMU's library begins a thread (RCU) before virtiofsd's own program runs, and what
-// virtiofsd drops later, and its filter of system calls, are of its other threads:
+// virtiofsd drops later, and its own filter of system calls, are of its other threads:
 // whoever took it over could mount, by that thread, and so get at all of the host.
 var shareCapabilities = []int{
 	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_SETGID,
@@ -121,7 +121,7 @@ func (c *Config) shareJail(args []string, parent int, cgroups []string) *jail.Sp
 		Path: c.Virtiofsd, Args: args, Cgroups: cgroups,
 		Shown: append([]string{c.Virtiofsd}, libraries...), Shared: c.Share,
 		Proc: true, Settings: []string{"fs/file-max", "fs/nr_open"}, // its own limit of files is a part of that
-		Capabilities: shareCapabilities, Parent: parent,
+		Capabilities: shareCapabilities, Filtered: true, Parent: parent,
 	}
 }
 

@@ -20,6 +20,9 @@
 // Its network namespace is one that exists, the one named or its parent's: a
 // virtual machine's monitor belongs into its pod's, where tools look for it.
 //
-// What does not belong here: seccomp filters. QEMU and virtiofsd bring their
-// own, which know what they call.
+// With Filtered the program begins with a filter of system calls, which all of its
+// threads have from their first instruction on.
+//
+// What does not belong here: filters made to one program's measure. QEMU and virtiofsd
+// bring their own, which know what they call.
 package jail

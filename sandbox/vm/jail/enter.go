@@ -58,7 +58,13 @@ func (s *Spec) enter() error {
 	if err := s.drop(); err != nil {
 		return err
 	}
-	return s.dieWithParent()
+	if err := s.dieWithParent(); err != nil {
+		return err
+	}
+	if !s.Filtered {
+		return nil
+	}
+	return filter()
 }
 
 func (s *Spec) joinNetwork() error {

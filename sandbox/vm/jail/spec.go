@@ -51,6 +51,10 @@ type Spec struct {
 	// Capabilities are numbers (capabilities(7)); only root can have any.
 	Capabilities []int `json:"capabilities,omitempty"`
 
+	// Filtered refuses it system calls that no daemon which serves files needs, and
+	// with them processes and namespaces of its own, in each of its threads.
+	Filtered bool `json:"filtered,omitempty"`
+
 	// OpenFiles and Threads limit what it may have of them (RLIMIT_NOFILE,
 	// RLIMIT_NPROC); 0 leaves the limit. It never dumps core.
 	OpenFiles uint64 `json:"open_files,omitempty"`

@@ -71,6 +71,45 @@ func TestQueueThatRunsIsChanged(t *testing.T) {
 				t.Fatalf("got %v", err)
 			}
 		})
+		t.Run(name+", and has nothing to do", func(t *testing.T) {
+			r := newRig(t)
+			r.up()
+			change(r)
+			if err := r.within(10 * time.Second); err == nil || !strings.Contains(err.Error(), "a queue that runs") {
+				t.Fatalf("got %v", err)
+			}
+		})
+	}
+}
+
+// A virtiofsd that answers what it was not asked, or with more than there is place
+// for, ends the relay.
+func TestHostileDaemon(t *testing.T) {
+	for name, c := range map[string]struct {
+		head, length uint32
+		says         string
+	}{
+		"too long":          {0, 9, "answers with 9 bytes"},
+		"not asked":         {2, 0, "what was not asked"},
+		"no request":        {1, 0, "gives back descriptor 1"},
+		"beyond the table":  {entries, 0, "gives back descriptor 16"},
+		"with 2^32-1 bytes": {0, math.MaxUint32, "answers with 4294967295 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.up()
+			r.under()
+			defer r.held.Unlock()
+			q := r.relay.queues[1]
+			used := q.desk.data[offUsed+4:]
+			binary.LittleEndian.PutUint32(used, c.head)
+			binary.LittleEndian.PutUint32(used[4:], c.length)
+			atomic.StoreUint32(q.desk.word(offUsed), 1<<16)
+			r.must(signal(q.done))
+			if err := r.within(10 * time.Second); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 

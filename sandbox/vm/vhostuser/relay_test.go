@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // exchange is one request of a guest.
@@ -177,7 +178,7 @@ func TestHostileGuest(t *testing.T) {
 			r.offer(0)
 		}, "no memory"},
 		"a length that overflows": {func(r *rig) {
-			r.describe(atDesc, 0, descriptor{^uint64(0) - 3, 8, 0, 0})
+			r.describe(atDesc, 0, descriptor{^uint64(0), guestBase + 16, 0, 0}) // both together are 15 after the beginning
 			r.offer(0)
 		}, "no memory"},
 		"a request too large": {func(r *rig) {
@@ -212,15 +213,17 @@ func TestHostileGuest(t *testing.T) {
 			r.describe(atBuffers, 0, descriptor{guestBase + atBuffers, 16, flagIndirect, 0})
 			r.offer(0)
 		}, "a table of descriptors in another"},
+		"a table, and a next": {func(r *rig) {
+			r.describe(atDesc, 0, descriptor{guestBase + atBuffers, 16, flagIndirect | flagNext, 1})
+			r.offer(0)
+		}, "a table of 16 bytes"},
 		"more requests than there are": {func(r *rig) {
 			r.next += number
 			r.offer(0)
 		}, "65 requests in a queue of 64"},
-		"a queue of an odd size": {func(r *rig) {
-			r.tell(getVringBase, nil, uint32(1), uint32(0))
-			r.tell(setVringNum, nil, uint32(1), uint32(63))
-			r.again()
-		}, "a queue of 63"},
+		"a queue of an odd size":    {func(r *rig) { r.resized(63) }, "a queue of 63"},
+		"a queue of nothing":        {func(r *rig) { r.resized(0) }, "a queue of 0"},
+		"a queue too large":         {func(r *rig) { r.resized(2 * maxRing) }, "a queue of 65536"},
 		"a queue that there is not": {func(r *rig) { r.tell(setVringNum, nil, uint32(2), uint32(64)) }, "queue 2"},
 		"memory in too many pieces": {func(r *rig) { r.tell(setMemTable, nil, uint32(9), uint32(0)) }, "9 pieces"},
 		"half a message":            {func(r *rig) { r.tell(setVringAddr, nil, uint32(1)) }, "more are needed"},
@@ -235,11 +238,18 @@ func TestHostileGuest(t *testing.T) {
 			r := newRig(t)
 			r.up()
 			c.offer(r)
-			if err := <-r.served; err == nil || !strings.Contains(err.Error(), c.says) {
+			if err := r.within(10 * time.Second); err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("the relay ends with %v, which does not say %q", err, c.says)
 			}
 		})
 	}
+}
+
+// resized begins the queue anew, with so many descriptors.
+func (r *rig) resized(n uint32) {
+	r.tell(getVringBase, nil, uint32(1), uint32(0))
+	r.tell(setVringNum, nil, uint32(1), n)
+	r.again()
 }
 
 // again has the relay look at a queue anew.

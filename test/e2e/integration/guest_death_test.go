@@ -48,6 +48,15 @@ func (d *doomed) do(ctx context.Context, script string) {
 	_, _ = shared.Crictl(ctx, "exec", d.ids[1], "sh", "-c", script)
 }
 
+// inGuest runs a script beside the agent, where no container is: as the guest's
+// kernel runs the program to which cores are piped (core(5)), in the namespaces of
+// PID 1. $b is a busybox. A privileged container has its guest.
+func (d *doomed) inGuest(ctx context.Context, script string) {
+	d.do(ctx, `echo 'b=${0%/script}/bin/busybox; `+script+`' >/script
+echo '|/proc/%P/root/bin/busybox sh /proc/%P/root/script' >/proc/sys/kernel/core_pattern
+sh -c 'kill -SEGV $$'`)
+}
+
 // ended wants an exit of each container, and the CRI to know of it.
 func (d *doomed) ended(ctx context.Context, t *testing.T, began time.Time) {
 	t.Helper()
@@ -92,6 +101,10 @@ func TestGuestDeath(t *testing.T) {
 		"reset":            {sysrq("b"), []string{"the guest panicked or rebooted", "sysrq: Resetting"}},
 		"power off":        {sysrq("o"), []string{"the guest powered off", "sysrq: Power Off"}},
 		"all killed in it": {sysrq("i"), nil}, // the agent, which cannot be, lives
+		"agent killed": { // SIGKILL does nothing to a PID 1; on a SIGQUIT a Go program ends
+			func(ctx context.Context, _ *testing.T, d *doomed) { d.inGuest(ctx, "kill -QUIT 1") },
+			[]string{"the guest panicked or rebooted", "Attempted to kill init!"},
+		},
 		"QEMU killed":      {signal(vmm, unix.SIGKILL), []string{"the virtual machine monitor ended", "SIGKILL"}},
 		"virtiofsd killed": {signal(virtiofsd, unix.SIGKILL), []string{"the daemon of the shared file system ended", "SIGKILL"}},
 	} {
@@ -140,27 +153,38 @@ func TestGuestReboots(t *testing.T) {
 	})
 }
 
-// TestGuestDeaf stops QEMU, as a host may that is overloaded beyond hope. A call that
-// is not answered has the guest pinged; the pod has ended when it has been silent for
-// as long as no healthy one is.
+// TestGuestDeaf stops QEMU, as a host may that is overloaded beyond hope, and in a guest
+// that runs the agent. A call that is not answered has the guest pinged; the pod has ended
+// when it has been silent for as long as no healthy one is.
 func TestGuestDeaf(t *testing.T) {
-	eachGuest(t, func(t *testing.T, r runtimeCase) {
-		ctx := testContext(t, shared)
-		d := runDoomed(ctx, t, shared, r)
-		began := time.Now()
-		if err := unix.Kill(d.vmm, unix.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := shared.Crictl(ctx, "exec", "--sync", d.ids[2], "true"); err == nil {
-			t.Errorf("an exec in a guest that stands still: %q", out)
-		}
-		logged, cancel := context.WithTimeout(ctx, 2*eventTimeout)
-		defer cancel()
-		if err := shared.AwaitLog(logged, "the agent has not answered for 15s", d.pod.ID); err != nil {
-			t.Error(err)
-		}
-		d.ended(ctx, t, began)
-	})
+	for name, stop := range map[string]func(context.Context, *testing.T, *doomed){
+		"QEMU stopped": func(_ context.Context, t *testing.T, d *doomed) {
+			if err := unix.Kill(d.vmm, unix.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"agent frozen": func(ctx context.Context, _ *testing.T, d *doomed) { // a PID 1 cannot be stopped by a signal
+			d.inGuest(ctx, "g=/sys/fs/cgroup/frozen; $b mkdir $g; echo 1 >$g/cgroup.procs; echo 1 >$g/cgroup.freeze")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachGuest(t, func(t *testing.T, r runtimeCase) {
+				ctx := testContext(t, shared)
+				d := runDoomed(ctx, t, shared, r)
+				began := time.Now()
+				stop(ctx, t, d)
+				if out, err := shared.Crictl(ctx, "exec", "--sync", d.ids[2], "true"); err == nil {
+					t.Errorf("an exec in a guest that stands still: %q", out)
+				}
+				logged, cancel := context.WithTimeout(ctx, 2*eventTimeout)
+				defer cancel()
+				if err := shared.AwaitLog(logged, "the agent has not answered for 15s", d.pod.ID); err != nil {
+					t.Error(err)
+				}
+				d.ended(ctx, t, began)
+			})
+		})
+	}
 }
 
 // TestGuestExitsWhileAway ends one container of a pod, and then the machine, while

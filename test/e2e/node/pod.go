@@ -101,7 +101,7 @@ func (n *Node) RunPodWith(ctx context.Context, name, handler string, o PodOption
 // RunUserPod is RunAnnotatedPod with a user namespace, as `hostUsers: false`
 // asks for: root is the host's user first, and so on for n users.
 func (n *Node) RunUserPod(ctx context.Context, name, handler string, annotations map[string]string, first, count int) (*Pod, error) {
-	ids := []map[string]int{{"container_id": 0, "host_id": first, "length": count}}
+	ids := []IDMapping{{HostID: first, Length: count}}
 	return n.RunPodWith(ctx, name, handler, PodOptions{
 		Annotations: annotations, Users: map[string]any{"mode": 0, "uids": ids, "gids": ids}, // 0 is POD
 	})

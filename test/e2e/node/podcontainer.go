@@ -35,6 +35,17 @@ type Mount struct {
 	HostPath      string `json:"host_path"`
 	ContainerPath string `json:"container_path"`
 	ReadOnly      bool   `json:"readonly"`
+
+	UIDMappings []IDMapping `json:"uidMappings,omitempty"`
+	GIDMappings []IDMapping `json:"gidMappings,omitempty"`
+}
+
+// IDMapping has a range of ids of a volume be others on the host, as the user
+// namespace of a pod has them.
+type IDMapping struct {
+	ContainerID int `json:"container_id"`
+	HostID      int `json:"host_id"`
+	Length      int `json:"length"`
 }
 
 // WriteContainer writes the configuration of a container of the pod that runs a
