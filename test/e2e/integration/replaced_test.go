@@ -38,12 +38,7 @@ func TestReplacedShim(t *testing.T) {
 	if err := os.Link(shim, old); err != nil { // it is looked at after it has lost its name
 		t.Fatal(err)
 	}
-	attack := filepath.Join(dir, "attack")
-	build := exec.Command("go", "build", "-C", checkout, "-o", attack, "./process/native/testdata/attack")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the attack: %v: %s", err, out)
-	}
+	attack := hostile(t, checkout, dir)
 
 	ctx := testContext(t, shared)
 	out := newOutput()
@@ -92,4 +87,20 @@ func TestReplacedShim(t *testing.T) {
 	}
 	kill(ctx, t, c.task, syscall.SIGKILL)
 	c.delete(ctx, t, status(ctx, t, exit))
+}
+
+// hostile is the program of a container that attacks its shim: built here, unless
+// BERTH_ATTACK names one, on a machine without a compiler.
+func hostile(t *testing.T, checkout, dir string) string {
+	t.Helper()
+	if attack := os.Getenv("BERTH_ATTACK"); attack != "" {
+		return attack
+	}
+	attack := filepath.Join(dir, "attack")
+	build := exec.Command("go", "build", "-C", checkout, "-o", attack, "./process/native/testdata/attack")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the attack: %v: %s", err, out)
+	}
+	return attack
 }
