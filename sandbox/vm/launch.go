@@ -46,7 +46,7 @@ func (c *Config) vmmJail(args []string, accel Accel, parent int, cgroups []strin
 	return &jail.Spec{
 		Path: c.QEMU, Args: args, Cgroups: cgroups,
 		Shown:   slices.Concat([]string{c.QEMU, c.Image.Kernel, c.Image.Initramfs}, libraries, firmware(c.QEMU), c.vfioShown()),
-		Devices: devices, Proc: c.origin.memory != nil, Idle: c.origin.idle(),
+		Devices: devices, Proc: c.origin.memory != nil, Idle: c.origin.idle(), SmallBlocks: true,
 		UID: c.UID, GID: c.GID, OpenFiles: vmmFiles, Threads: vmmThreads, Locked: c.vfioLocked(), Parent: parent,
 	}, nil
 }

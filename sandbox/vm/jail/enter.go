@@ -61,6 +61,11 @@ func (s *Spec) enter() error {
 	if err := s.dieWithParent(); err != nil {
 		return err
 	}
+	if s.SmallBlocks {
+		if err := keepBlocksSmall(); err != nil {
+			return err
+		}
+	}
 	if !s.Filtered {
 		return nil
 	}

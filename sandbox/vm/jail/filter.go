@@ -57,7 +57,11 @@ func filter() error {
 	if auditArch == 0 {
 		return fmt.Errorf("filter system calls: their numbers on this architecture are not known here")
 	}
-	program := filterProgram()
+	return install(filterProgram())
+}
+
+// install has the kernel ask program of each system call, from now on.
+func install(program []unix.SockFilter) error {
 	p := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&p)), 0, 0); err != nil {
 		return fmt.Errorf("filter system calls: %w", err)

@@ -20,12 +20,12 @@ const (
 )
 
 // call has a thread of the test binary filtered, and make a call.
-func call(what func()) error {
+func call(with func() error, what func()) error {
 	runtime.LockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	if err := filter(); err != nil {
+	if err := with(); err != nil {
 		return err
 	}
 	what()
@@ -109,8 +109,11 @@ func TestFilteredJail(t *testing.T) {
 }
 
 func TestFilterIsInherited(t *testing.T) {
-	for want, filtered := range map[string]bool{"0 0": false, "2 1": true} {
-		prints(t, want, `while read k v; do case $k in Seccomp:|Seccomp_filters:) echo -n "$v ";; esac; done </proc/self/status`,
-			func(s *Spec) { s.Filtered = filtered })
+	for want, ask := range map[string]func(*Spec){
+		"0 0": func(*Spec) {},
+		"2 1": func(s *Spec) { s.Filtered = true },
+		"2 2": func(s *Spec) { s.Filtered, s.SmallBlocks = true, auditArch != 0 },
+	} {
+		prints(t, want, `while read k v; do case $k in Seccomp:|Seccomp_filters:) echo -n "$v ";; esac; done </proc/self/status`, ask)
 	}
 }

@@ -32,8 +32,12 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	if len(os.Args) == 2 {
-		if what, ok := map[string]func(){forbiddenCaller: callForbidden, x32Caller: callX32}[os.Args[1]]; ok {
-			if err := call(what); err != nil {
+		if what, ok := map[string]func(){forbiddenCaller: callForbidden, x32Caller: callX32, advisor: advise}[os.Args[1]]; ok {
+			with := filter
+			if os.Args[1] == advisor {
+				with = keepBlocksSmall
+			}
+			if err := call(with, what); err != nil {
 				fmt.Println(err)
 			}
 			os.Exit(0)

@@ -51,6 +51,10 @@ type Spec struct {
 	// Capabilities are numbers (capabilities(7)); only root can have any.
 	Capabilities []int `json:"capabilities,omitempty"`
 
+	// SmallBlocks has it get no huge page for a block of memory that is not larger
+	// than one, though it asks for it.
+	SmallBlocks bool `json:"small_blocks,omitempty"`
+
 	// Filtered refuses it system calls that no daemon which serves files needs, and
 	// with them processes and namespaces of its own, in each of its threads.
 	Filtered bool `json:"filtered,omitempty"`

@@ -35,6 +35,9 @@ func (b *bench) run(ctx context.Context, out io.Writer) error {
 	if err := b.with("clone", fmt.Sprintf("template = %q\n", b.options.template), func(d *daemon.Daemon) error { return b.clones(ctx, d) }); err != nil {
 		return err
 	}
+	if err := b.bare(ctx); err != nil {
+		return err
+	}
 	if err := b.report.print(out); err != nil {
 		return err
 	}

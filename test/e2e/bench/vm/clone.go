@@ -47,7 +47,7 @@ func (b *bench) clones(ctx context.Context, d *daemon.Daemon) (retErr error) {
 			}
 		}
 		if i == 1 {
-			err = b.memory(ctx, c, cloned)
+			err = errors.Join(b.memory(ctx, c, cloned), b.execs(ctx, c, clonedExec))
 		}
 		if err == nil {
 			err = b.end(ctx, c)

@@ -15,9 +15,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memory measures a machine that does nothing, once a second. What it has at
-// first is not yet that of an idle one, and is left out.
+// memory measures a machine that does nothing.
 func (b *bench) memory(ctx context.Context, c *container, what string) error {
+	return everySecond(ctx, func() error {
+		own, err := monitorMemory(c.vmm)
+		if err != nil {
+			return err
+		}
+		rest, err := c.helpersMemory()
+		if err != nil {
+			return err
+		}
+		b.report.addMonitor(own, what)
+		b.report.add(fmt.Sprintf(helpers, what), float64(rest)/1024)
+		return nil
+	})
+}
+
+// everySecond calls f once a second. What there is at first is not yet that of
+// a machine that is idle, and is left out.
+func everySecond(ctx context.Context, f func() error) error {
 	const leftOut, counted = 15, 15
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -30,35 +47,33 @@ func (b *bench) memory(ctx context.Context, c *container, what string) error {
 		if i < leftOut {
 			continue
 		}
-		monitor, rest, err := c.memory()
-		if err != nil {
+		if err := f(); err != nil {
 			return err
-		}
-		for _, part := range []struct {
-			name string
-			kib  int
-		}{{monitorMemory, monitor.all}, {codeMemory, monitor.code}, {guestMemory, monitor.guest}, {helperMemory, rest}} {
-			b.report.add(fmt.Sprintf(part.name, what), float64(part.kib)/1024)
 		}
 	}
 	return nil
 }
 
-// memory is what the monitor has for itself, and what the shim and its other
-// programs have, in KiB.
-func (c *container) memory() (monitor parts, rest int, err error) {
-	if monitor, err = anatomy(c.vmm); err != nil {
-		return monitor, 0, err
-	}
-	files, err := memoryFiles(c.vmm)
+// monitorMemory is what a monitor has for itself.
+func monitorMemory(pid int) (parts, error) {
+	own, err := anatomy(pid)
 	if err != nil {
-		return monitor, 0, err
+		return parts{}, err
 	}
-	monitor.all += files
-	monitor.guest += files
+	files, err := memoryFiles(pid)
+	if err != nil {
+		return parts{}, err
+	}
+	own.all += files
+	own.guest += files
+	return own, nil
+}
+
+// helpersMemory is what the shim and its other programs have, in KiB.
+func (c *container) helpersMemory() (rest int, _ error) {
 	programs, err := descendants(c.own)
 	if err != nil {
-		return monitor, 0, err
+		return 0, err
 	}
 	for _, pid := range append(programs, c.own) {
 		if pid == c.vmm {
@@ -66,11 +81,11 @@ func (c *container) memory() (monitor parts, rest int, err error) {
 		}
 		pss, err := rollup(pid, "Pss:")
 		if err != nil {
-			return monitor, 0, err
+			return 0, err
 		}
 		rest += pss
 	}
-	return monitor, rest, nil
+	return rest, nil
 }
 
 // memoryFiles is what a process has in files in memory, in KiB: what a guest has,
